@@ -1,0 +1,3 @@
+//! The agent: reads policy documents, compiles them and has the kernel enforce them.
+
+pub mod policy;

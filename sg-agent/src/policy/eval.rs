@@ -1,0 +1,1 @@
+//! The reference answer: slow, obvious, and what the compiled image is tested against.

@@ -1,0 +1,11 @@
+//! What the kernel programs and the agent agree on, and nowhere else.
+//!
+//! Both sides compile this crate: the programs for the BPF target, the agent, the tests and the
+//! fuzzers for the host. It holds the packet parser ([`wire`]), the flow table ([`flow`]), the
+//! compiled policy's layout and lookup ([`image`]), the decision itself ([`decide`]) and the
+//! layout of every map ([`abi`]). It allocates nothing, knows no clock and does no IO.
+#![no_std]
+
+pub mod addr;
+pub mod tuple;
+pub mod verdict;
