@@ -280,10 +280,9 @@ impl Policy {
     pub fn rules(&self) -> impl Iterator<Item = (RuleIndex, &Rule)> {
         self.groups.iter().enumerate().flat_map(|(group, of)| {
             Direction::ALL.into_iter().flat_map(move |direction| {
-                of.rules(direction)
-                    .iter()
-                    .enumerate()
-                    .map(move |(index, rule)| (RuleIndex { group: GroupIndex(group), direction, index }, rule))
+                of.rules(direction).iter().enumerate().map(move |(index, rule)| {
+                    (RuleIndex { group: GroupIndex(group), direction, index }, rule)
+                })
             })
         })
     }

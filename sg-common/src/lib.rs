@@ -7,5 +7,6 @@
 #![no_std]
 
 pub mod addr;
+pub mod image;
 pub mod tuple;
 pub mod verdict;

@@ -1,0 +1,561 @@
+//! The image: a compiled policy as one flat array of 64-byte nodes, and the lookup in it.
+//!
+//! The kernel programs walk the image in a map, the agent and the tests walk the same bytes in
+//! memory, with the code of this module. Building an image is the agent's business.
+//!
+//! # Shape
+//!
+//! Node 0 is the [`Header`]. Everything else is found by node number from there. A node holds
+//! sixteen host-order `u32` words; some structures take half a node, and a *half* number is then
+//! `node * 2 + half`. Number 0 in a reference means "nothing".
+//!
+//! ```text
+//! header ─ zones: one node a zone: flags, a rule set for each (direction, family), own addresses
+//!            └ rule set (half): an address tree, and the classes that its values name
+//!                 └ class (half): four selector tables ─ selector tree ─ rule word
+//! ```
+//!
+//! * **Address → class.** The addresses of a family are cut into intervals, stored by their last
+//!   address. The keys lie in a static B-tree: node *n* of 16 (IPv4) or 8 (IPv6) keys has the
+//!   children `n * 17 + 1 ..` or `n * 9 + 1 ..`; a search keeps the smallest key that is not below
+//!   the address. Values are class numbers, stored beside in the same order. The IPv6 tree is built
+//!   over the high halves; where one high half is cut further, its class is a *subtree* over the
+//!   low halves. Unused keys are all ones and carry the last interval's value.
+//! * **Selector → rule.** A class has a table each for TCP, UDP, ICMP and other protocols. A table
+//!   opens nothing, everything, or what a search tree of 16-bit values says: its leaves hold ten
+//!   range ends and ten rule words, its inner nodes thirty ends and the first of up to 31
+//!   consecutive children.
+//!
+//! A reference that leads outside of the image, or a level too deep, is [`Corrupt`]: the caller
+//! drops the packet.
+
+use crate::{
+    addr::{Addr, Family},
+    tuple::{Direction, Selector, Table},
+    verdict::RuleNumber,
+};
+
+/// What every header begins with: `"sgim"`, read little-endian.
+pub const MAGIC: u32 = 0x6d69_6773;
+
+/// The version of the layout in this module.
+pub const VERSION: u32 = 1;
+
+/// IPv4 keys in a node.
+pub const KEYS_V4: u32 = 16;
+/// IPv6 keys in a node.
+pub const KEYS_V6: u32 = 8;
+/// Levels of IPv4 keys that a lookup follows: room for 24 million intervals.
+pub const LEVELS_V4: u32 = 6;
+/// Levels of IPv6 keys that a lookup follows: room for 43 million intervals.
+pub const LEVELS_V6: u32 = 8;
+/// Ranges in a leaf of a selector tree.
+pub const LEAF_RANGES: usize = 10;
+/// Ends in an inner node of a selector tree; it has one child more.
+pub const INNER_ENDS: usize = 30;
+/// Inner levels of a selector tree: room for 297 910 ranges, four times what 16 bits can tell apart.
+pub const SELECTOR_LEVELS: u32 = 3;
+
+/// Sixty-four bytes of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Node {
+    /// Host-order words; what they mean depends on what led here.
+    pub words: [u32; 16],
+}
+
+const _: () = assert!(size_of::<Node>() == 64, "a node is one cache line and one map value");
+
+impl Node {
+    /// A node of zeros.
+    pub const ZERO: Self = Self { words: [0; 16] };
+
+    #[inline(always)]
+    fn word(&self, index: usize) -> Result<u32, Corrupt> {
+        self.words.get(index).copied().ok_or(Corrupt)
+    }
+
+    /// The first word of half 0 or 1, for [`half_word`](Self::half_word).
+    #[inline(always)]
+    fn half_word(&self, half: u32, index: usize) -> Result<u32, Corrupt> {
+        self.word(((half & 1) as usize) * 8 + index)
+    }
+}
+
+/// The image leads outside of itself: it was not written whole, or by another version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt;
+
+/// Whoever holds an image's nodes: a map in the kernel, a slice in memory.
+pub trait Nodes {
+    /// Node number `index`, or `None` past the end.
+    fn node(&self, index: u32) -> Option<&Node>;
+}
+
+impl Nodes for [Node] {
+    #[inline(always)]
+    fn node(&self, index: u32) -> Option<&Node> {
+        self.get(index as usize)
+    }
+}
+
+#[inline(always)]
+fn node<N: Nodes + ?Sized>(nodes: &N, index: u32) -> Result<&Node, Corrupt> {
+    nodes.node(index).ok_or(Corrupt)
+}
+
+/// What node 0 says. Words: magic, version, nodes, first zone node, zones, digest (8 words).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Number of nodes in the image, this one included.
+    pub nodes: u32,
+    /// Node number of zone 0.
+    pub zones: u32,
+    /// Number of zones.
+    pub zone_count: u32,
+    /// SHA-256 of every other node, as little-endian words.
+    pub digest: [u32; 8],
+}
+
+impl Header {
+    /// The header as a node.
+    #[must_use]
+    pub fn to_node(&self) -> Node {
+        let Self { nodes, zones, zone_count, digest } = *self;
+        let mut node = Node::ZERO;
+        node.words[..5].copy_from_slice(&[MAGIC, VERSION, nodes, zones, zone_count]);
+        node.words[5..13].copy_from_slice(&digest);
+        node
+    }
+
+    /// Reads node 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`], when the magic number or the version is another.
+    pub fn from_node(node: &Node) -> Result<Self, Corrupt> {
+        let [magic, version, nodes, zones, zone_count, rest @ ..] = node.words;
+        if magic != MAGIC || version != VERSION {
+            return Err(Corrupt);
+        }
+        let mut digest = [0; 8];
+        digest.copy_from_slice(&rest[..8]);
+        Ok(Self { nodes, zones, zone_count, digest })
+    }
+}
+
+/// A zone's switches, as bits of its flags word.
+pub mod flag {
+    /// The protected instance sits behind the interface; else it is this machine.
+    pub const GUEST: u32 = 1 << 0;
+    /// Nothing is dropped; what would be is counted as such.
+    pub const AUDIT: u32 = 1 << 1;
+    /// Only the instance's own addresses may leave and be entered.
+    pub const SOURCE_CHECK: u32 = 1 << 2;
+    /// ARP passes.
+    pub const ARP: u32 = 1 << 3;
+    /// Neighbour discovery passes.
+    pub const NDP: u32 = 1 << 4;
+    /// DHCP passes, client side.
+    pub const DHCP: u32 = 1 << 5;
+    /// Multicast listener discovery passes.
+    pub const MLD: u32 = 1 << 6;
+    /// The first of four: the direction opens every TCP port of the family to any address. One bit
+    /// for each (direction, family) as [`super::rule_set_slot`] numbers them; see also
+    /// [`OPEN_UDP`].
+    pub const OPEN_TCP: u32 = 1 << 8;
+    /// The first of four, as [`OPEN_TCP`], for UDP.
+    pub const OPEN_UDP: u32 = 1 << 12;
+}
+
+/// Words of a zone node: flags, four rule sets, own IPv4 and IPv6 addresses, EtherTypes.
+pub mod zone_word {
+    /// Bits of [`super::flag`].
+    pub const FLAGS: usize = 0;
+    /// Half numbers of the four rule sets, in the order of [`super::rule_set_slot`].
+    pub const RULE_SETS: usize = 1;
+    /// Half numbers of the rule sets that hold the instance's own addresses, IPv4 then IPv6. Their
+    /// class 0 means "not its own".
+    pub const OWN: usize = 5;
+    /// Up to eight permitted EtherTypes, two to a word, the low half first; 0 means none.
+    pub const ETHERTYPES: usize = 7;
+}
+
+/// The most EtherTypes that a zone can permit.
+pub const ETHERTYPES_MAX: usize = 8;
+
+/// The place of a rule set among a zone's four: inbound IPv4, inbound IPv6, outbound IPv4,
+/// outbound IPv6.
+#[inline(always)]
+#[must_use]
+pub const fn rule_set_slot(direction: Direction, family: Family) -> usize {
+    (direction as usize) * 2 + family as usize
+}
+
+/// Words of a rule set, which is half a node.
+pub mod rule_set_word {
+    /// Node number of the first key node.
+    pub const KEYS: usize = 0;
+    /// Number of key nodes; 0 means that [`VALUES`] is itself the class number of every address.
+    pub const KEY_NODES: usize = 1;
+    /// Node number of the first value node.
+    pub const VALUES: usize = 2;
+    /// Half number of class 0. Class 0 opens nothing and is never read.
+    pub const CLASSES: usize = 3;
+    /// 1 where values are 32 bits wide, 0 where they are 16.
+    pub const WIDE: usize = 4;
+}
+
+/// Words of a class, which is half a node: a tag and a payload for each of the four tables.
+pub mod class_word {
+    /// Table tag: opens nothing.
+    pub const NONE: u32 = 0;
+    /// Table tag: the payload is the rule word of every value.
+    pub const ALL: u32 = 1;
+    /// Table tag: the payload is the root of a selector tree with `tag - TREE` inner levels.
+    pub const TREE: u32 = 2;
+    /// Word 0 of a class that is a subtree over low halves. Its words 1 to 3 are
+    /// [`super::rule_set_word::KEYS`] to [`super::rule_set_word::VALUES`] of it; classes and width
+    /// are those of the rule set that led here.
+    pub const SUBTREE: u32 = u32::MAX;
+}
+
+/// What a selector tree ends in: nothing, or a rule and whether its opening is to any address.
+///
+/// Bit layout: 0 is nothing; else bits 0–30 are the rule number plus one, and bit 31 tells that
+/// some rule opens this selector to every address of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleWord(pub u32);
+
+impl RuleWord {
+    const ANYWHERE: u32 = 1 << 31;
+    /// No rule.
+    pub const NONE: Self = Self(0);
+    /// The highest rule number that a word can carry.
+    pub const MAX_RULE: u32 = Self::ANYWHERE - 2;
+
+    /// A rule at most [`Self::MAX_RULE`].
+    #[must_use]
+    pub const fn new(rule: RuleNumber, anywhere: bool) -> Self {
+        Self((rule.0 + 1) | if anywhere { Self::ANYWHERE } else { 0 })
+    }
+
+    /// The rule, if there is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rule(self) -> Option<RuleNumber> {
+        match self.0 & !Self::ANYWHERE {
+            0 => None,
+            number => Some(RuleNumber(number - 1)),
+        }
+    }
+
+    /// Whether a rule opens the selector to every address of the family.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_anywhere(self) -> bool {
+        self.0 & Self::ANYWHERE != 0
+    }
+}
+
+/// The zone record of an image.
+///
+/// # Errors
+///
+/// [`Corrupt`], when the header or the zone cannot be read, or the image has no such zone.
+#[inline(always)]
+pub fn zone<N: Nodes + ?Sized>(nodes: &N, number: u32) -> Result<&Node, Corrupt> {
+    let header = node(nodes, 0)?;
+    if header.words[0] != MAGIC || header.words[1] != VERSION || number >= header.words[4] {
+        return Err(Corrupt);
+    }
+    node(nodes, header.words[3].wrapping_add(number))
+}
+
+/// The rule that opens `selector` to `remote` in a zone's `direction`, or [`RuleWord::NONE`].
+///
+/// # Errors
+///
+/// [`Corrupt`], when a reference leads outside of the image.
+#[inline(always)]
+pub fn rule<N: Nodes + ?Sized>(
+    nodes: &N,
+    zone: &Node,
+    direction: Direction,
+    remote: Addr,
+    selector: Selector,
+) -> Result<RuleWord, Corrupt> {
+    let family = remote.family();
+    let set = zone.word(zone_word::RULE_SETS + rule_set_slot(direction, family))?;
+    if set == 0 {
+        return Ok(RuleWord::NONE);
+    }
+    let set_node = node(nodes, set / 2)?;
+    let Some(class) = class(nodes, set_node, set, remote)? else { return Ok(RuleWord::NONE) };
+    select(nodes, node(nodes, class / 2)?, class, selector)
+}
+
+/// Whether `address` is one of the zone's own addresses.
+///
+/// # Errors
+///
+/// [`Corrupt`], when a reference leads outside of the image.
+#[inline(always)]
+pub fn is_own<N: Nodes + ?Sized>(nodes: &N, zone: &Node, address: Addr) -> Result<bool, Corrupt> {
+    let set = zone.word(zone_word::OWN + address.family() as usize)?;
+    if set == 0 {
+        return Ok(false);
+    }
+    Ok(class(nodes, node(nodes, set / 2)?, set, address)?.is_some())
+}
+
+/// Whether the zone lets `ethertype` pass unseen.
+#[inline(always)]
+#[must_use]
+pub fn permits_ethertype(zone: &Node, ethertype: u16) -> bool {
+    let mut found = false;
+    let mut index = zone_word::ETHERTYPES;
+    while index < zone_word::ETHERTYPES + ETHERTYPES_MAX / 2 {
+        let pair = zone.words[index];
+        found |= pair & 0xffff == ethertype as u32 || pair >> 16 == ethertype as u32;
+        index += 1;
+    }
+    found && ethertype != 0
+}
+
+/// The class of `address` as a half number, or `None` for class 0.
+#[inline(always)]
+fn class<N: Nodes + ?Sized>(
+    nodes: &N,
+    set_node: &Node,
+    set: u32,
+    address: Addr,
+) -> Result<Option<u32>, Corrupt> {
+    let tree = Tree {
+        keys: set_node.half_word(set, rule_set_word::KEYS)?,
+        key_nodes: set_node.half_word(set, rule_set_word::KEY_NODES)?,
+        values: set_node.half_word(set, rule_set_word::VALUES)?,
+        wide: set_node.half_word(set, rule_set_word::WIDE)? != 0,
+    };
+    let classes = set_node.half_word(set, rule_set_word::CLASSES)?;
+    if address.is_v4() {
+        let number = tree.find_v4(nodes, address.v4_bits())?;
+        return Ok((number != 0).then_some(classes.wrapping_add(number)));
+    }
+    let number = tree.find_v6(nodes, address.hi())?;
+    if number == 0 {
+        return Ok(None);
+    }
+    let half = classes.wrapping_add(number);
+    let class_node = node(nodes, half / 2)?;
+    if class_node.half_word(half, 0)? != class_word::SUBTREE {
+        return Ok(Some(half));
+    }
+    let low = Tree {
+        keys: class_node.half_word(half, 1 + rule_set_word::KEYS)?,
+        key_nodes: class_node.half_word(half, 1 + rule_set_word::KEY_NODES)?,
+        values: class_node.half_word(half, 1 + rule_set_word::VALUES)?,
+        wide: tree.wide,
+    };
+    let number = low.find_v6(nodes, address.lo())?;
+    Ok((number != 0).then_some(classes.wrapping_add(number)))
+}
+
+/// A static B-tree of interval ends with a class number for each.
+#[derive(Clone, Copy)]
+struct Tree {
+    keys: u32,
+    key_nodes: u32,
+    values: u32,
+    wide: bool,
+}
+
+/// 1 if `a < b`, without a branch: both are below 2^63.
+#[inline(always)]
+fn below(a: u64, b: u64) -> u32 {
+    (a.wrapping_sub(b) >> 63) as u32
+}
+
+impl Tree {
+    #[inline(always)]
+    fn find_v4<N: Nodes + ?Sized>(self, nodes: &N, address: u32) -> Result<u32, Corrupt> {
+        if self.key_nodes == 0 {
+            return Ok(self.values);
+        }
+        let address = u64::from(address);
+        let mut at = 0_u32;
+        let mut best = u32::MAX;
+        for _ in 0..LEVELS_V4 {
+            if at >= self.key_nodes {
+                break;
+            }
+            let keys = &node(nodes, self.keys.wrapping_add(at))?.words;
+            let mut less = 0;
+            for key in keys {
+                less += below(u64::from(*key), address);
+            }
+            if less < KEYS_V4 {
+                best = at.wrapping_mul(KEYS_V4).wrapping_add(less);
+            }
+            at = at.wrapping_mul(KEYS_V4 + 1).wrapping_add(1 + less);
+        }
+        self.value(nodes, best)
+    }
+
+    #[inline(always)]
+    fn find_v6<N: Nodes + ?Sized>(self, nodes: &N, half: u64) -> Result<u32, Corrupt> {
+        if self.key_nodes == 0 {
+            return Ok(self.values);
+        }
+        let mut at = 0_u32;
+        let mut best = u32::MAX;
+        for _ in 0..LEVELS_V6 {
+            if at >= self.key_nodes {
+                break;
+            }
+            let keys = &node(nodes, self.keys.wrapping_add(at))?.words;
+            let mut less = 0;
+            let mut index = 0;
+            while index < 16 {
+                let key = u64::from(keys[index]) | u64::from(keys[index + 1]) << 32;
+                less += below_u64(key, half);
+                index += 2;
+            }
+            if less < KEYS_V6 {
+                best = at.wrapping_mul(KEYS_V6).wrapping_add(less);
+            }
+            at = at.wrapping_mul(KEYS_V6 + 1).wrapping_add(1 + less);
+        }
+        self.value(nodes, best)
+    }
+
+    /// The class number stored for key number `key`.
+    #[inline(always)]
+    fn value<N: Nodes + ?Sized>(self, nodes: &N, key: u32) -> Result<u32, Corrupt> {
+        if key == u32::MAX {
+            return Err(Corrupt);
+        }
+        if self.wide {
+            return node(nodes, self.values.wrapping_add(key / 16))?.word((key % 16) as usize);
+        }
+        let pair = node(nodes, self.values.wrapping_add(key / 32))?.word((key / 2 % 16) as usize)?;
+        Ok(pair >> (key % 2 * 16) & 0xffff)
+    }
+}
+
+/// 1 if `a < b` for any two numbers, without a branch: the borrow of `a - b`.
+#[inline(always)]
+fn below_u64(a: u64, b: u64) -> u32 {
+    (((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63) as u32
+}
+
+/// The rule word of a class for `selector`.
+#[inline(always)]
+fn select<N: Nodes + ?Sized>(
+    nodes: &N,
+    class_node: &Node,
+    class: u32,
+    selector: Selector,
+) -> Result<RuleWord, Corrupt> {
+    let place = (selector.table as usize) * 2;
+    let tag = class_node.half_word(class, place)?;
+    let payload = class_node.half_word(class, place + 1)?;
+    match tag {
+        class_word::NONE => return Ok(RuleWord::NONE),
+        class_word::ALL => return Ok(RuleWord(payload)),
+        _ => {}
+    }
+    let levels = tag - class_word::TREE;
+    if levels > SELECTOR_LEVELS {
+        return Err(Corrupt);
+    }
+    let value = u64::from(selector.value);
+    let mut at = payload;
+    for level in 0..SELECTOR_LEVELS {
+        if level >= levels {
+            break;
+        }
+        let words = &node(nodes, at)?.words;
+        at = words[15].wrapping_add(count_below::<15>(words, value));
+    }
+    let words = node(nodes, at)?;
+    words
+        .word(LEAF_RANGES / 2 + count_below::<{ LEAF_RANGES / 2 }>(&words.words, value) as usize)
+        .map(RuleWord)
+}
+
+/// How many of the 16-bit ends in the first `PAIRS` words are below `value`.
+#[inline(always)]
+fn count_below<const PAIRS: usize>(words: &[u32; 16], value: u64) -> u32 {
+    let mut less = 0;
+    let mut index = 0;
+    while index < PAIRS {
+        let pair = u64::from(words[index]);
+        less += below(pair & 0xffff, value) + below(pair >> 16, value);
+        index += 1;
+    }
+    less
+}
+
+/// The table that answers for a protocol number of a family's packets.
+#[inline(always)]
+#[must_use]
+pub const fn table(family: Family, protocol: u8) -> Table {
+    match (protocol, family) {
+        (6, _) => Table::Tcp,
+        (17, _) => Table::Udp,
+        (1, Family::V4) | (58, Family::V6) => Table::Icmp,
+        _ => Table::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branch_free_comparison_agrees_with_the_operator() {
+        let edges = [0, 1, 2, 0x7fff_ffff_ffff_ffff, 0x8000_0000_0000_0000, u64::MAX - 1, u64::MAX];
+        for a in edges {
+            for b in edges {
+                assert_eq!(below_u64(a, b), u32::from(a < b), "{a:#x} < {b:#x}");
+                let (a, b) = (a >> 1, b >> 1);
+                assert_eq!(below(a, b), u32::from(a < b), "{a:#x} < {b:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn rule_words_carry_number_and_openness() {
+        for number in [0, 1, RuleWord::MAX_RULE] {
+            for anywhere in [false, true] {
+                let word = RuleWord::new(RuleNumber(number), anywhere);
+                assert_eq!(word.rule(), Some(RuleNumber(number)));
+                assert_eq!(word.is_anywhere(), anywhere);
+            }
+        }
+        assert_eq!(RuleWord::NONE.rule(), None);
+    }
+
+    #[test]
+    fn a_header_survives_its_node_and_another_version_does_not() {
+        let header = Header { nodes: 9, zones: 1, zone_count: 2, digest: [7; 8] };
+        let mut node = header.to_node();
+        assert_eq!(Header::from_node(&node), Ok(header));
+        node.words[1] += 1;
+        assert_eq!(Header::from_node(&node), Err(Corrupt));
+    }
+
+    #[test]
+    fn references_outside_of_the_image_are_corrupt_not_open() {
+        let header = Header { nodes: 2, zones: 1, zone_count: 1, digest: [0; 8] };
+        let mut zone_node = Node::ZERO;
+        zone_node.words[zone_word::RULE_SETS] = 1000;
+        let nodes = [header.to_node(), zone_node];
+        let zone = zone(&nodes[..], 0).unwrap();
+        let selector = Selector { table: Table::Tcp, value: 443 };
+        let answer = rule(&nodes[..], zone, Direction::Inbound, Addr::v4(1), selector);
+        assert_eq!(answer, Err(Corrupt));
+        assert_eq!(super::zone(&nodes[..], 1), Err(Corrupt));
+    }
+}
