@@ -6,7 +6,9 @@
 //! layout of every map ([`abi`]). It allocates nothing, knows no clock and does no IO.
 #![no_std]
 
+pub mod abi;
 pub mod addr;
+pub mod flow;
 pub mod image;
 pub mod tuple;
 pub mod verdict;

@@ -1,0 +1,142 @@
+//! Flows: their keys, their states, and how long they live.
+//!
+//! What a packet does to a flow is a pure function here ([`FlowState::advance`]); where flows are
+//! kept, and how several CPUs share them, is [`table`]'s business.
+
+use crate::{
+    addr::Addr,
+    tuple::{Direction, Protocol},
+};
+
+mod entry;
+pub mod state;
+pub mod table;
+
+pub use entry::{Bucket, Entry, Life, Origin, SLOTS};
+pub use state::{FlowState, Signal, Timeout};
+
+/// Identifies a flow, the same for both directions.
+///
+/// Five words: remote high and low, local high and low, and
+/// `zone << 40 | protocol << 32 | local port << 16 | remote port`. The zone comes along, so two
+/// interfaces never see each other's flows.
+///
+/// ICMP queries have their id as local port, and the direction in which the query went as remote
+/// port: both sides may ping each other with one id. Protocols without ports have zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey(pub [u64; 5]);
+
+impl FlowKey {
+    /// The key of a TCP or UDP flow, or with zero ports of another protocol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(
+        zone: u32,
+        protocol: Protocol,
+        local: Addr,
+        local_port: u16,
+        remote: Addr,
+        remote_port: u16,
+    ) -> Self {
+        let last =
+            (zone as u64) << 40 | (protocol.0 as u64) << 32 | (local_port as u64) << 16 | remote_port as u64;
+        Self([remote.hi(), remote.lo(), local.hi(), local.lo(), last])
+    }
+
+    /// The key of an ICMP query flow whose queries go in direction `query`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn icmp(
+        zone: u32,
+        protocol: Protocol,
+        local: Addr,
+        remote: Addr,
+        id: u16,
+        query: Direction,
+    ) -> Self {
+        Self::new(zone, protocol, local, id, remote, query as u16)
+    }
+
+    /// The zone.
+    #[must_use]
+    pub const fn zone(self) -> u32 {
+        (self.0[4] >> 40) as u32
+    }
+
+    /// The IP protocol.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        Protocol((self.0[4] >> 32) as u8)
+    }
+
+    /// The instance's address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn local(self) -> Addr {
+        Addr::v6(self.0[2], self.0[3])
+    }
+
+    /// The other side's address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn remote(self) -> Addr {
+        Addr::v6(self.0[0], self.0[1])
+    }
+
+    /// The instance's port, or the id of an ICMP query.
+    #[must_use]
+    pub const fn local_port(self) -> u16 {
+        (self.0[4] >> 16) as u16
+    }
+
+    /// The other side's port, or the direction of an ICMP query.
+    #[must_use]
+    pub const fn remote_port(self) -> u16 {
+        self.0[4] as u16
+    }
+
+    /// A keyed hash: a sum of products, whose high bits are universal, then mixed downwards.
+    ///
+    /// Without the keys nobody can aim flows at one bucket.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(self, keys: &[u64; 6]) -> u64 {
+        let Self([a, b, c, d, e]) = self;
+        let mut hash = keys[5];
+        hash = hash.wrapping_add(a.wrapping_mul(keys[0]));
+        hash = hash.wrapping_add(b.wrapping_mul(keys[1]));
+        hash = hash.wrapping_add(c.wrapping_mul(keys[2]));
+        hash = hash.wrapping_add(d.wrapping_mul(keys[3]));
+        hash = hash.wrapping_add(e.wrapping_mul(keys[4]));
+        hash ^= hash >> 32;
+        hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash ^ hash >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_back_what_it_was_made_of() {
+        let (local, remote) = (Addr::v4(0x0a00_0105), Addr::v6(0x2001_0db8 << 32, 9));
+        let key = FlowKey::new(0x00ab_cdef, Protocol::UDP, local, 53, remote, 40_000);
+        assert_eq!((key.zone(), key.protocol()), (0x00ab_cdef, Protocol::UDP));
+        assert_eq!((key.local(), key.local_port()), (local, 53));
+        assert_eq!((key.remote(), key.remote_port()), (remote, 40_000));
+    }
+
+    #[test]
+    fn hash_depends_on_every_bit_of_the_key() {
+        let keys = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
+        let base = FlowKey([1, 2, 3, 4, 5]);
+        for word in 0..5 {
+            for bit in 0..64 {
+                let mut other = base;
+                other.0[word] ^= 1 << bit;
+                assert_ne!(other.hash(&keys), base.hash(&keys), "word {word} bit {bit}");
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! How a flow lies in memory: a bucket of tags, and an entry of two cache lines.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::FlowState;
+use crate::tuple::Direction;
+
+/// Slots in a bucket.
+pub const SLOTS: u32 = 16;
+
+/// Sixteen 16-bit tags of the flows in the bucket's entries; tag 0 means that the slot is free.
+///
+/// Slot `4 * w + l` has lane `l` of word `w`, lane 0 being the lowest 16 bits.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Bucket {
+    /// The tags, four to a word.
+    pub tags: [AtomicU64; 4],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 32);
+
+/// One flow.
+///
+/// The first line identifies the flow and is read by every packet of it; the second counts. Who
+/// may write what, and how a reader knows that an entry has not changed hands under it, is told in
+/// [`super::table`].
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Entry {
+    /// A [`Life`].
+    pub life: AtomicU64,
+    /// An [`Origin`].
+    pub origin: AtomicU64,
+    /// The words of a [`FlowKey`](super::FlowKey).
+    pub key: [AtomicU64; 5],
+    /// The 16-bit value and the table that the opening packet selected: what is judged again when
+    /// the policy changes.
+    pub selector: AtomicU32,
+    /// The tick at which the flow was opened.
+    pub opened: AtomicU32,
+    /// Packets, inbound and outbound. Exact while one CPU handles a direction.
+    pub packets: [AtomicU64; 2],
+    /// Bytes, inbound and outbound.
+    pub bytes: [AtomicU64; 2],
+    /// TCP: the sequence number that follows what each direction has sent, inbound and outbound.
+    pub next_sequence: [AtomicU32; 2],
+    /// Fills the second line.
+    pub reserved: [AtomicU64; 3],
+}
+
+const _: () = assert!(size_of::<Entry>() == 128, "an entry is two cache lines");
+const _: () = assert!(core::mem::offset_of!(Entry, packets) == 64, "counters lie in the second line");
+
+/// Whether a slot holds a flow, which incarnation, its state, and when it was last seen.
+///
+/// Bits 0–31: the tick of a recent packet; 32–35: state number, 0 free, 1 being written;
+/// 36: the direction that opened it; 48–63: version, one more for each flow that the slot held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life(pub u64);
+
+impl Life {
+    const BUSY: u64 = 1;
+
+    /// A live flow in a slot of this version.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(version: u16, state: FlowState, opener: Direction, seen: u32) -> Self {
+        Self((version as u64) << 48 | (opener as u64) << 36 | (state as u64) << 32 | seen as u64)
+    }
+
+    /// The slot while its next flow is being written.
+    #[inline(always)]
+    #[must_use]
+    pub const fn busy_after(self) -> Self {
+        Self((self.version().wrapping_add(1) as u64) << 48 | Self::BUSY << 32)
+    }
+
+    /// The slot once its flow is gone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn freed(self) -> Self {
+        Self((self.version() as u64) << 48)
+    }
+
+    /// How many flows the slot has held, modulo 2^16.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// The state, or `None` for a slot that is free or being written.
+    #[inline(always)]
+    #[must_use]
+    pub const fn state(self) -> Option<FlowState> {
+        FlowState::from_number((self.0 >> 32) as u8 & 0xf)
+    }
+
+    /// Whether the slot is being written.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_busy(self) -> bool {
+        self.0 >> 32 & 0xf == Self::BUSY
+    }
+
+    /// The direction that opened the flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opener(self) -> Direction {
+        if self.0 >> 36 & 1 == 0 { Direction::Inbound } else { Direction::Outbound }
+    }
+
+    /// The tick of a recent packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn seen(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The same flow in another state, seen at another tick.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, state: FlowState, seen: u32) -> Self {
+        Self(self.0 & 0xffff_fff0_0000_0000 | (state as u64) << 32 | seen as u64)
+    }
+
+    /// Whether the flow has been idle for longer than its timeout. Ticks wrap.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_expired(self, state: FlowState, now: u32, timeouts: &[u32; 8]) -> bool {
+        let idle = now.wrapping_sub(self.seen());
+        // Another CPU may have seen it a tick later than this one's clock: that is not idleness.
+        idle > timeouts[state.timeout() as usize] && idle < u32::MAX - 64
+    }
+}
+
+/// Which rule of which generation admitted a flow.
+///
+/// Bits 0–27: rule number, all ones for none; 28–51: generation; 52–63: the low bits of the slot's
+/// version, so that a write meant for one flow never lands on the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(pub u64);
+
+impl Origin {
+    /// The rule number that stands for no rule.
+    pub const NO_RULE: u32 = (1 << 28) - 1;
+
+    /// A flow admitted by `rule` under `generation` in a slot of this version.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(version: u16, generation: u64, rule: u32) -> Self {
+        Self(
+            (version as u64 & 0xfff) << 52 | (generation & 0x00ff_ffff) << 28 | (rule & Self::NO_RULE) as u64,
+        )
+    }
+
+    /// Whether this belongs to the incarnation that `life` tells of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn belongs_to(self, life: Life) -> bool {
+        self.0 >> 52 == life.version() as u64 & 0xfff
+    }
+
+    /// The low 24 bits of the generation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 28) as u32 & 0x00ff_ffff
+    }
+
+    /// The rule number, or [`Origin::NO_RULE`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn rule(self) -> u32 {
+        self.0 as u32 & Self::NO_RULE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_gives_back_what_it_was_made_of() {
+        let life = Life::new(0xfffe, FlowState::Revoked, Direction::Outbound, 77);
+        assert_eq!((life.version(), life.seen()), (0xfffe, 77));
+        assert_eq!((life.state(), life.opener()), (Some(FlowState::Revoked), Direction::Outbound));
+        let next = life.with(FlowState::Closing, 78);
+        assert_eq!((next.version(), next.seen()), (0xfffe, 78));
+        assert_eq!((next.state(), next.opener()), (Some(FlowState::Closing), Direction::Outbound));
+        let busy = life.busy_after();
+        assert_eq!((busy.version(), busy.state(), busy.is_busy()), (0xffff, None, true));
+        assert_eq!((busy.busy_after().version(), busy.freed().version()), (0, 0xffff));
+    }
+
+    #[test]
+    fn an_origin_gives_back_what_it_was_made_of() {
+        let origin = Origin::new(0xabcd, 0x0112_3456, 99);
+        assert_eq!((origin.generation(), origin.rule()), (0x0012_3456, 99));
+        assert!(origin.belongs_to(Life::new(0xabcd, FlowState::Icmp, Direction::Inbound, 0)));
+        assert!(!origin.belongs_to(Life::new(0xabce, FlowState::Icmp, Direction::Inbound, 0)));
+    }
+
+    #[test]
+    fn expiry_survives_the_wrap_of_the_clock() {
+        let timeouts = [100; 8];
+        for (seen, now, expired) in [
+            (0, 100, false),
+            (0, 101, true),
+            (u32::MAX - 10, 80, false),
+            (u32::MAX - 10, 90, true),
+            (50, 49, false),
+        ] {
+            let life = Life::new(0, FlowState::Icmp, Direction::Inbound, seen);
+            assert_eq!(life.is_expired(FlowState::Icmp, now, &timeouts), expired, "{seen} {now}");
+        }
+    }
+}
