@@ -2,4 +2,5 @@
 
 pub mod compile;
 pub mod image;
+pub mod kernel;
 pub mod policy;
