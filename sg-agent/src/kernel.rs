@@ -11,19 +11,49 @@
 //! * the buffer that is not in force is written only after a grace period since it was;
 //! * what is pinned is enough to go on from at any moment, whenever the process dies.
 
-use std::path::PathBuf;
-
+mod adopt;
+mod attach;
 mod attachment;
+mod clock;
+mod clsact;
+mod counters;
+mod detach;
 mod error;
+mod events;
+mod flows;
+mod hooks;
 pub mod links;
+mod load;
+mod memory;
+mod netlink;
+mod pins;
+mod publish;
 mod reader;
+mod replace;
+mod set;
+mod slots;
+mod sockets;
+mod syscall;
+mod xdp;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use sg_common::abi::Control;
 
 pub use self::{
     attachment::{AttachRequest, Attached, HookChoice, HookKind, HookState, Side},
+    counters::ZoneCounters,
     error::KernelError,
-    reader::{DropEvents, FlowView, Reader, ZoneCounters},
+    events::DropEvents,
+    flows::FlowView,
+    reader::Reader,
+    sockets::{Socket, sockets},
 };
+use self::{attachment::Record, hooks::Held, pins::Pins, set::Set};
 use crate::image::Image;
+
+/// One more than the highest zone: a zone has 24 bits.
+const NO_ZONE: u32 = 1 << 24;
 
 /// Where things are pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +117,7 @@ pub struct Seed {
     /// The zone of the interface that the socket's packets take.
     pub zone: u32,
     /// The socket.
-    pub socket: links::Socket,
+    pub socket: Socket,
 }
 
 /// What a detach ended.
@@ -100,10 +130,15 @@ pub struct DetachReport {
 }
 
 /// The daemon's handle. At most one process holds it for a pin folder; the caller sees to that.
-pub struct Kernel {}
-
-fn unwritten() -> KernelError {
-    KernelError::system("use", "the kernel", std::io::ErrorKind::Unsupported.into())
+pub struct Kernel {
+    paths: Paths,
+    settings: Settings,
+    pins: Pins,
+    set: Set,
+    held: Held,
+    records: BTreeMap<u32, Record>,
+    /// Programs may still read the buffer that is not in force.
+    buffer_is_warm: bool,
 }
 
 impl Kernel {
@@ -113,20 +148,26 @@ impl Kernel {
     ///
     /// Nothing that was enforced before stops being enforced.
     pub fn open(paths: &Paths, sizes: &Sizes, settings: &Settings) -> Result<(Self, Opened), KernelError> {
-        let _ = (paths, sizes, settings);
-        Err(unwritten())
+        adopt::open(paths, sizes, settings)
     }
 
     /// The generation in force; 0 while nothing has been published.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        0
+        Control::generation(self.set.control().state())
     }
 
     /// Flows that fit, as the table was made.
     #[must_use]
     pub fn flow_capacity(&self) -> u32 {
-        0
+        self.set.flows().capacity()
+    }
+
+    /// Changes timeouts and what becomes of flows when the policy changes.
+    pub fn tune(&mut self, settings: &Settings) {
+        self.settings = *settings;
+        let timeouts = settings.timeouts_seconds.map(|seconds| clock::ticks(seconds, self.set.rate));
+        self.set.control().tune(&timeouts, settings.keep_flows);
     }
 
     /// Puts `image` in force as `generation`, on all interfaces between two packets, having read it
@@ -137,8 +178,7 @@ impl Kernel {
     ///
     /// The image that was in force still is.
     pub fn publish(&mut self, image: &Image, generation: u64, rules: u32) -> Result<Published, KernelError> {
-        let _ = (image, generation, rules);
-        Err(unwritten())
+        self.publish_image(image, generation, rules)
     }
 
     /// The image in force, read from the kernel and verified.
@@ -147,7 +187,7 @@ impl Kernel {
     ///
     /// When nothing is published, or the image is not whole.
     pub fn current_image(&self) -> Result<Image, KernelError> {
-        Err(unwritten())
+        self.set.current_image()
     }
 
     /// Enforces on an interface, or changes how. Asked again for what is in force, it mends what is
@@ -157,8 +197,7 @@ impl Kernel {
     ///
     /// An interface that was not attached is not attached; one that was is enforced as before.
     pub fn attach(&mut self, request: &AttachRequest) -> Result<Attached, KernelError> {
-        let _ = request;
-        Err(unwritten())
+        self.attach_interface(request)
     }
 
     /// Ends enforcement on an interface, which may be gone already. None attached: nothing to do.
@@ -167,14 +206,24 @@ impl Kernel {
     ///
     /// The first of those met; what could be ended has been.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), KernelError> {
-        let _ = ifindex;
-        Err(unwritten())
+        match self.records.get(&ifindex).cloned() {
+            Some(record) => self.end(&record),
+            None => Ok(()),
+        }
     }
 
     /// Every attachment, those adopted included, as it is now.
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {
-        Vec::new()
+        let running = |ifindex, hook| self.held.running(ifindex, hook);
+        self.records.values().map(|record| hooks::inspect(record, &self.set, running)).collect()
+    }
+
+    /// Ends what other ABI versions enforce, once everything that should be is attached by this one.
+    /// Attaching takes over their links one by one; what they still hold is theirs alone.
+    #[must_use]
+    pub fn retire_other_versions(&mut self) -> DetachReport {
+        adopt::retire_other_versions(&self.pins)
     }
 
     /// Zeroes a zone's counters and forgets its flows, before its number is used for another
@@ -184,8 +233,8 @@ impl Kernel {
     ///
     /// Some counters may be left as they were.
     pub fn clear_zone(&mut self, zone: u32) -> Result<(), KernelError> {
-        let _ = zone;
-        Err(unwritten())
+        self.set.flows().forget_zone(zone);
+        self.set.clear_zone_counters(zone)
     }
 
     /// Zeroes the counters of rule numbers before they are used for other rules.
@@ -194,8 +243,7 @@ impl Kernel {
     ///
     /// Some counters may be left as they were.
     pub fn clear_rules(&mut self, numbers: &[u32]) -> Result<(), KernelError> {
-        let _ = numbers;
-        Err(unwritten())
+        numbers.iter().try_for_each(|number| self.set.clear_rule_counter(*number))
     }
 
     /// Enters open sockets as flows, before their interface is attached. Returns how many went in:
@@ -205,8 +253,9 @@ impl Kernel {
     ///
     /// When the clock cannot be read.
     pub fn seed_flows(&mut self, seeds: &[Seed]) -> Result<usize, KernelError> {
-        let _ = seeds;
-        Err(unwritten())
+        let now = clock::tick(&self.set.clock, self.set.rate)?;
+        let flows = self.set.flows();
+        Ok(seeds.iter().filter(|seed| flows.seed(seed.zone, &seed.socket, now)).count())
     }
 
     /// Reads what this holds. A later growth of the maps leaves the reader with the old ones: ask
@@ -216,7 +265,9 @@ impl Kernel {
     ///
     /// When the pins cannot be read.
     pub fn reader(&self) -> Result<Reader, KernelError> {
-        Err(unwritten())
+        let missing =
+            || KernelError::system("open", self.paths.bpffs.display(), std::io::ErrorKind::NotFound.into());
+        Reader::open(&self.paths)?.ok_or_else(missing)
     }
 }
 
@@ -227,16 +278,15 @@ impl Kernel {
 ///
 /// When the folder cannot be read; what fails after that is in the report.
 pub fn detach_all(paths: &Paths) -> Result<DetachReport, KernelError> {
-    let _ = paths;
-    Err(unwritten())
+    detach::all(paths)
 }
 
-/// Ends enforcement on one interface, by the name it has now or had when it was attached.
+/// Ends enforcement on one interface, by the name it has now or, if it is gone, had when it was
+/// attached.
 ///
 /// # Errors
 ///
 /// When the folder cannot be read; what fails after that is in the report.
 pub fn detach_interface(paths: &Paths, name: &str) -> Result<DetachReport, KernelError> {
-    let _ = (paths, name);
-    Err(unwritten())
+    detach::interface(paths, name)
 }

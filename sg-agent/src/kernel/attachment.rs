@@ -63,6 +63,9 @@ pub enum HookKind {
 }
 
 impl HookKind {
+    /// The hooks that a link holds.
+    pub(crate) const LINKS: [Self; 3] = [Self::Xdp, Self::TcxIngress, Self::TcxEgress];
+
     /// The stable name, which is also part of a link's pin.
     #[must_use]
     pub const fn name(self) -> &'static str {

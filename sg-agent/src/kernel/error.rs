@@ -126,6 +126,14 @@ impl KernelError {
         }
     }
 
+    /// What the kernel said, as a number.
+    pub(crate) fn os_error(&self) -> Option<i32> {
+        match self {
+            Self::System { cause, .. } => cause.raw_os_error(),
+            _ => None,
+        }
+    }
+
     /// Whether the process lacks the privilege.
     #[must_use]
     pub fn is_permission(&self) -> bool {

@@ -1,45 +1,29 @@
-//! Reads what is enforced from the pinned maps.
+//! Reads what is enforced from the pinned maps, with or without a daemon.
+
+use std::time::{Duration, Instant};
 
 use sg_common::{
-    abi::{COUNTER_SLOTS, Counter, DropEvent, RuleCounter},
-    flow::{FlowKey, FlowState},
-    tuple::{Direction, Selector},
+    abi::{Control, RuleCounter, TICK_SHIFT},
+    flow::FlowKey,
 };
 
-use super::{Attached, KernelError, Paths};
+use super::{
+    Attached, DropEvents, FlowView, KernelError, Paths, ZoneCounters, clock, hooks,
+    pins::{CURRENT, Pins},
+    set::Set,
+};
 use crate::image::Image;
 
-/// Counters of a zone, summed over CPUs: by [`Direction`], then by
-/// [`counter_slot`](sg_common::abi::counter_slot).
-pub type ZoneCounters = [[Counter; COUNTER_SLOTS as usize]; 2];
-
-/// A flow of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowView {
-    /// Zone, protocol, addresses and ports.
-    pub key: FlowKey,
-    /// Its state.
-    pub state: FlowState,
-    /// The direction that opened it.
-    pub opener: Direction,
-    /// Low 24 bits of the generation that admitted it.
-    pub generation: u32,
-    /// The rule that admitted it.
-    pub rule: Option<u32>,
-    /// What the opening packet asked for.
-    pub selector: Selector,
-    /// The tick at which it was opened.
-    pub opened: u32,
-    /// The tick of a recent packet.
-    pub seen: u32,
-    /// Packets, by [`Direction`].
-    pub packets: [u64; 2],
-    /// Bytes, by [`Direction`].
-    pub bytes: [u64; 2],
+/// Reads pinned maps.
+///
+/// When maps grow, a reader keeps the old ones, in which nothing is counted any more: open another
+/// for each round.
+pub struct Reader {
+    pins: Pins,
+    set: Set,
+    /// A moment and its tick.
+    tick: (Instant, u32),
 }
-
-/// Reads pinned maps. Works with the daemon dead.
-pub struct Reader {}
 
 impl Reader {
     /// Opens what is pinned; `None` means that nothing is.
@@ -48,23 +32,36 @@ impl Reader {
     ///
     /// When something is pinned that cannot be read.
     pub fn open(paths: &Paths) -> Result<Option<Self>, KernelError> {
-        let _ = paths;
-        Err(super::unwritten())
+        let Some(pins) = Pins::open(paths)? else { return Ok(None) };
+        let Some(number) = pins.current()? else { return Ok(None) };
+        let set = match Set::open(number, pins.set(number)) {
+            Ok(set) => set,
+            Err(error) => match pins.current()? {
+                // It was replaced at this moment.
+                Some(another) if another != number => Set::open(another, pins.set(another))?,
+                _ => return Err(error),
+            },
+        };
+        let tick = (Instant::now(), clock::tick(&set.clock, set.rate)?);
+        Ok(Some(Self { pins, set, tick }))
     }
 
     /// The generation in force and the buffer that holds it; generation 0 means none.
     #[must_use]
     pub fn state(&self) -> (u64, u32) {
-        (0, 0)
+        let state = self.set.control().state();
+        (Control::generation(state), Control::buffer(state))
     }
 
     /// Every attachment, with the hooks in force.
     ///
     /// # Errors
     ///
-    /// When the pins cannot be read.
+    /// When the notes cannot be read.
     pub fn attachments(&self) -> Result<Vec<Attached>, KernelError> {
-        Err(super::unwritten())
+        let running = |ifindex, hook| hooks::running_pinned(&self.pins, ifindex, hook);
+        let records = self.pins.records()?;
+        Ok(records.iter().map(|record| hooks::inspect(record, &self.set, running)).collect())
     }
 
     /// A zone's counters.
@@ -73,8 +70,7 @@ impl Reader {
     ///
     /// When the map has no such zone or cannot be read.
     pub fn zone_counters(&self, zone: u32) -> Result<ZoneCounters, KernelError> {
-        let _ = zone;
-        Err(super::unwritten())
+        self.set.zone_counters(zone)
     }
 
     /// Counters of rules 0 to `count`, summed over CPUs. Rules beyond the map have zeros.
@@ -83,8 +79,7 @@ impl Reader {
     ///
     /// When the map cannot be read.
     pub fn rule_counters(&self, count: u32) -> Result<Vec<RuleCounter>, KernelError> {
-        let _ = count;
-        Err(super::unwritten())
+        (0..count).map(|rule| self.set.rule_counter(rule)).collect()
     }
 
     /// The image in force, verified.
@@ -93,37 +88,47 @@ impl Reader {
     ///
     /// When nothing is published, or the image is not whole.
     pub fn image(&self) -> Result<Image, KernelError> {
-        Err(super::unwritten())
+        self.set.current_image()
     }
 
     /// Every live flow. Those that change hands while being read are left out.
     pub fn flows(&self) -> impl Iterator<Item = FlowView> + '_ {
-        std::iter::empty()
+        self.set.flows().iter(self.now_tick())
     }
 
     /// Live flows, and how many fit.
     #[must_use]
     pub fn flow_usage(&self) -> (u32, u32) {
-        (0, 0)
+        (self.flows().count() as u32, self.set.flows().capacity())
     }
 
     /// The live flow of a key.
     #[must_use]
     pub fn find_flow(&self, key: &FlowKey) -> Option<FlowView> {
-        let _ = key;
-        None
+        self.set.flows().find(key, self.now_tick())
     }
 
     /// The present tick.
     #[must_use]
     pub fn now_tick(&self) -> u32 {
-        0
+        let (moment, tick) = self.tick;
+        let ticks = moment.elapsed().as_millis() * u128::from(self.set.rate) / (1000 << TICK_SHIFT);
+        tick.wrapping_add(ticks as u32)
     }
 
     /// Milliseconds in a tick.
     #[must_use]
     pub fn tick_millis(&self) -> f64 {
-        0.0
+        clock::tick_millis(self.set.rate)
+    }
+
+    /// How long ago a tick was.
+    #[must_use]
+    pub fn since(&self, tick: u32) -> Duration {
+        let ticks = self.now_tick().wrapping_sub(tick);
+        // Another CPU may be a tick ahead.
+        let ticks = if ticks > u32::MAX - 64 { 0 } else { ticks };
+        Duration::from_secs_f64(f64::from(ticks) * self.tick_millis() / 1000.0)
     }
 
     /// Begins to follow drops; one follower at a time sees each of them.
@@ -132,25 +137,6 @@ impl Reader {
     ///
     /// When the ring cannot be mapped.
     pub fn events(&self) -> Result<DropEvents, KernelError> {
-        Err(super::unwritten())
-    }
-}
-
-/// Drop events as they come. Dropping it ends the reporting.
-pub struct DropEvents {}
-
-impl DropEvents {
-    /// The next event, if there is one already.
-    pub fn try_next(&mut self) -> Option<DropEvent> {
-        None
-    }
-
-    /// Waits for the next event. Needs a tokio runtime with IO.
-    ///
-    /// # Errors
-    ///
-    /// When the ring cannot be polled.
-    pub async fn next(&mut self) -> Result<DropEvent, KernelError> {
-        Err(super::unwritten())
+        DropEvents::open(&self.set.folder, self.pins.folder().join(CURRENT))
     }
 }
