@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 #[path = "build/toolchain.rs"]
 mod toolchain;
 
-use toolchain::{CANDIDATES, PROFILE, TARGET, TOOLCHAIN_VAR, Toolchain, find_program};
+use toolchain::{PROFILE, TARGET, TOOLCHAIN_VAR, Toolchain, candidates, find_program};
 
 /// What the object is made of, from the workspace's root.
 const SOURCES: [&str; 5] =
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     let Some(toolchain) = Toolchain::find() else {
         bail!(
             "no toolchain with the standard library's sources: looked for {}; run `cargo xtask setup`",
-            env::var(TOOLCHAIN_VAR).unwrap_or_else(|_| CANDIDATES.join(", ")),
+            candidates().join(", "),
         );
     };
     ensure!(find_program("bpf-linker").is_some(), "no bpf-linker in PATH; run `cargo xtask setup`");
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let arch = variable("CARGO_CFG_TARGET_ARCH")?.to_string_lossy().into_owned();
     let target_dir = shared_target_dir(&out);
-    let mut cargo = toolchain.cargo("build", &arch, &target_dir);
+    let mut cargo = toolchain.cargo("build", &arch, &target_dir, &[]);
     let output = cargo.current_dir(root).output().with_context(|| format!("cannot start {cargo:?}"))?;
     let diagnostics = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {

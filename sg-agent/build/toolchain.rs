@@ -9,10 +9,8 @@ use std::process::{Command, Stdio};
 
 /// Names a toolchain to use instead of those that are looked for.
 pub const TOOLCHAIN_VAR: &str = "SG_EBPF_TOOLCHAIN";
-/// Toolchains that are looked for, best first: rustup's nightly, and the distribution's compiler
-/// that setup linked under a name of our own.
-pub const CANDIDATES: [&str; 2] = ["nightly", LINKED];
-/// The name under which setup links the distribution's compiler.
+/// The name under which setup links the distribution's compiler. It is preferred to all others: it
+/// is only there because setup could not use them.
 pub const LINKED: &str = "bpf";
 /// What `core` is compiled for.
 pub const TARGET: &str = "bpfel-unknown-none";
@@ -27,12 +25,9 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The first usable toolchain: [`TOOLCHAIN_VAR`] alone if it is set, else [`CANDIDATES`].
+    /// The first usable toolchain of [`candidates`].
     pub fn find() -> Option<Self> {
-        match env::var(TOOLCHAIN_VAR) {
-            Ok(name) if !name.is_empty() => Self::named(&name),
-            _ => CANDIDATES.into_iter().find_map(Self::named),
-        }
+        candidates().iter().find_map(|name| Self::named(name))
     }
 
     /// The toolchain called `name`, if rustup has it and the standard library's sources are in it.
@@ -60,8 +55,9 @@ impl Toolchain {
 
     /// `cargo SUBCOMMAND` of `sg-ebpf` for [`TARGET`], writing under `target_dir`.
     ///
-    /// `arch` is the machine that will load the programs, in Rust's spelling.
-    pub fn cargo(&self, subcommand: &str, arch: &str, target_dir: &Path) -> Command {
+    /// `arch` is the machine that will load the programs, in Rust's spelling; `more` are further
+    /// flags for the compiler.
+    pub fn cargo(&self, subcommand: &str, arch: &str, target_dir: &Path, more: &[&str]) -> Command {
         let mut command = self.command("cargo");
         command
             .args([subcommand, "--quiet", "--locked", "--package", "sg-ebpf", "--bins"])
@@ -69,21 +65,38 @@ impl Toolchain {
             .arg(target_dir)
             // `-Zbuild-std` is all that we need of nightly; a stable compiler takes it like this.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_ENCODED_RUSTFLAGS", flags(arch).join("\x1f"));
+            .env("CARGO_ENCODED_RUSTFLAGS", flags(arch, more).join("\x1f"));
         command
     }
 }
 
+/// The toolchains that are looked for, best first: what [`TOOLCHAIN_VAR`] names, and nothing else,
+/// if it is set; else [`LINKED`], the one that runs this build, and rustup's nightly.
+pub fn candidates() -> Vec<String> {
+    let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(chosen) = set(TOOLCHAIN_VAR) {
+        return vec![chosen];
+    }
+    // Rustup tells its children which toolchain they belong to.
+    let running = set("RUSTUP_TOOLCHAIN").unwrap_or_else(|| "stable".to_owned());
+    vec![LINKED.to_owned(), running, "nightly".to_owned()]
+}
+
 /// What the compiler gets for every crate of the object, `core` included.
-fn flags(arch: &str) -> [String; 4] {
+fn flags(arch: &str, more: &[&str]) -> Vec<String> {
+    let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
     [
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
-        "-Cdebuginfo=2".to_owned(),
+        arch.as_str(),
+        "-Cdebuginfo=2",
         // Third version of the instruction set: 32-bit jumps, and atomics that return the old value
         // (Linux 5.12).
-        "-Ctarget-cpu=v3".to_owned(),
-        "-Clink-arg=--btf".to_owned(),
+        "-Ctarget-cpu=v3",
+        "-Clink-arg=--btf",
     ]
+    .iter()
+    .chain(more)
+    .map(|&flag| flag.to_owned())
+    .collect()
 }
 
 /// Where `program` is: in `PATH`, or in cargo's `bin`, which rustup puts into `PATH` for its children.
