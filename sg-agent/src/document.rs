@@ -111,11 +111,8 @@ pub fn parse_with(documents: &[(&str, &str)], files: &dyn Files, limits: &Limits
         .iter()
         .map(|(name, text)| {
             let limit = report.bytes_left(limits.document_bytes);
-            let bytes = if text.len() > limit {
-                Err(files::too_large(limit))
-            } else {
-                Ok(text.as_bytes().to_vec())
-            };
+            let bytes =
+                if text.len() > limit { Err(files::too_large(limit)) } else { Ok(text.as_bytes().to_vec()) };
             ((*name).to_owned(), report.charge(bytes))
         })
         .collect();
@@ -147,7 +144,13 @@ fn assemble(documents: Documents, files: &dyn Files, mut report: Report) -> Load
     let failed = report.has_errors();
     let (errors, warnings, sources) = report.finish();
     let policy = (!failed).then_some(resolved.policy);
-    Loaded { counts: policy.as_ref().map_or_else(Counts::default, Counts::of), policy, errors, warnings, sources }
+    Loaded {
+        counts: policy.as_ref().map_or_else(Counts::default, Counts::of),
+        policy,
+        errors,
+        warnings,
+        sources,
+    }
 }
 
 /// Reads one document into `draft`.

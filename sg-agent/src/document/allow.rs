@@ -46,17 +46,14 @@ pub(super) fn item(text: &str) -> Result<Allowed, Refused> {
             // `443/tcp` is how /etc/services writes it.
             let swapped = format!("{rest}/{head}");
             let known = [TCP.0, UDP.0, ICMP.0, ICMPV6.0];
-            let suggestion = if item(&swapped).is_ok() && known.contains(&rest) {
+            let suggestion = if known.contains(&rest) && item(&swapped).is_ok() {
                 Some(swapped)
             } else {
                 spelling::nearest(head, known)
                     .map(|near| format!("{near}/{rest}"))
                     .filter(|near| item(near).is_ok())
             };
-            refused(
-                format!("{}: only `tcp`, `udp`, `icmp` and `icmpv6` take a `/`", quote(text)),
-                suggestion,
-            )
+            refused(format!("{}: only `tcp`, `udp`, `icmp` and `icmpv6` take a `/`", quote(text)), suggestion)
         }
     }
 }
@@ -81,10 +78,8 @@ fn word(text: &str) -> Result<Allowed, Refused> {
             }
             let suggestion = Some(text.replacen([':', ' '], "/", 1).to_lowercase())
                 .filter(|repaired| repaired != text && repaired.contains('/') && item(repaired).is_ok());
-            let message = format!(
-                "{}: neither a service, nor a protocol, nor a port such as `tcp/443`",
-                quote(text)
-            );
+            let message =
+                format!("{}: neither a service, nor a protocol, nor a port such as `tcp/443`", quote(text));
             return refused(message, suggestion);
         }
     };
@@ -125,7 +120,9 @@ pub(super) fn looks_like_port(number: i64) -> Option<String> {
     const PORTS: [i64; 13] = [20, 21, 22, 23, 25, 53, 67, 80, 110, 123, 143, 161, 179];
     let name = u8::try_from(number).ok().and_then(protocols::name)?;
     PORTS.contains(&number).then(|| {
-        format!("{number} is the IP protocol {number} (`{name}`), not a port; a port is written `tcp/{number}`")
+        format!(
+            "{number} is the IP protocol {number} (`{name}`), not a port; a port is written `tcp/{number}`"
+        )
     })
 }
 
@@ -135,8 +132,10 @@ fn ports(text: &str, protocol: &str, rest: &str) -> Result<(u16, u16), Refused> 
     let (Some(first), Some(last)) = (decimal(first), decimal(last)) else {
         // `tcp/https` is a likely slip: the service's name says its protocol.
         let suggestion = services::built_in(rest).map(|_| rest.to_owned());
-        let message =
-            format!("{}: `{protocol}/` takes a port from 0 to 65535, or a range such as 8000-8099", quote(text));
+        let message = format!(
+            "{}: `{protocol}/` takes a port from 0 to 65535, or a range such as 8000-8099",
+            quote(text)
+        );
         return refused(message, suggestion);
     };
     if first > last {
@@ -165,7 +164,8 @@ fn kind(family: Family, rest: &str) -> Result<Allowed, Refused> {
             return refused(message, Some(format!("{other}/{rest}")));
         }
         let near = spelling::nearest(kind, icmp::types(family).iter().map(|(name, _)| *name));
-        let message = format!("{} is not a type of {protocol}: a number from 0 to 255 or a name", quote(kind));
+        let message =
+            format!("{} is not a type of {protocol}: a number from 0 to 255 or a name", quote(kind));
         let code = code.map_or_else(String::new, |code| format!("/{code}"));
         return refused(message, near.map(|near| format!("{protocol}/{near}{code}")));
     };

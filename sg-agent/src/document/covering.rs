@@ -63,8 +63,16 @@ impl Shape {
         Self {
             services: Family::ALL.map(|family| services(rule, family)),
             own: Family::ALL.map(|family| joined(prefixes(), family)),
-            lists: rule.peers.iter().filter_map(|peer| if let Peer::PrefixList(list) = peer { Some(*list) } else { None }).collect(),
-            groups: rule.peers.iter().filter_map(|peer| if let Peer::Group(group) = peer { Some(*group) } else { None }).collect(),
+            lists: rule
+                .peers
+                .iter()
+                .filter_map(|peer| if let Peer::PrefixList(list) = peer { Some(*list) } else { None })
+                .collect(),
+            groups: rule
+                .peers
+                .iter()
+                .filter_map(|peer| if let Peer::Group(group) = peer { Some(*group) } else { None })
+                .collect(),
         }
     }
 
@@ -93,7 +101,9 @@ impl Shape {
                 return true;
             }
             let services = other.services[family as usize].iter().all(|(table, first, last)| {
-                self.services[family as usize].iter().any(|(own, from, to)| own == table && from <= first && last <= to)
+                self.services[family as usize]
+                    .iter()
+                    .any(|(own, from, to)| own == table && from <= first && last <= to)
             });
             if !services {
                 return false;
@@ -141,13 +151,16 @@ pub(super) fn covered(rules: &[Rule], lists: &Lists, left: &mut usize) -> Vec<(u
         if *left == 0 {
             break;
         }
-        let Some(family) = Family::ALL.into_iter().find(|family| shape.is_live(lists, *family)) else { continue };
+        let Some(family) = Family::ALL.into_iter().find(|family| shape.is_live(lists, *family)) else {
+            continue;
+        };
         let Some(&(table, first, last)) = shape.services[family as usize].first() else { continue };
         let by = keys(shape, lists, family).into_iter().find_map(|peer| {
             let intervals = index.get(&(peer, table))?;
             intervals.around(first, last, left).find_map(|(by, left)| {
                 let other = shapes.get(by).filter(|_| by != number)?;
-                (other.covers(shape, lists, left) && (by < number || !shape.covers(other, lists, left))).then_some(by)
+                (other.covers(shape, lists, left) && (by < number || !shape.covers(other, lists, left)))
+                    .then_some(by)
             })
         });
         found.extend(by.map(|by| (number, by)));
@@ -235,7 +248,9 @@ fn index(shapes: &[Shape], lists: &Lists) -> HashMap<Key, Intervals> {
     }
     for intervals in index.values_mut() {
         // Of equal intervals, the rule written last comes first in the search, so sort it first.
-        intervals.sorted.sort_unstable_by_key(|(first, last, rule)| (*first, *last, std::cmp::Reverse(*rule)));
+        intervals
+            .sorted
+            .sort_unstable_by_key(|(first, last, rule)| (*first, *last, std::cmp::Reverse(*rule)));
         let mut reach = 0;
         intervals.reach.extend(intervals.sorted.iter().map(|(_, last, _)| {
             reach = reach.max(*last);

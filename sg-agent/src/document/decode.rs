@@ -49,7 +49,8 @@ impl Decoder<'_, '_> {
         };
         self.version(version);
         for (name, value) in self.named(services, "services", "service") {
-            let items = self.list(value, "services").into_iter().filter_map(|item| self.allowed(item)).collect();
+            let items =
+                self.list(value, "services").into_iter().filter_map(|item| self.allowed(item)).collect();
             draft.services.push(NamedService { name, items });
         }
         for (name, value) in self.named(lists, "prefix_lists", "prefix list") {
@@ -60,7 +61,9 @@ impl Decoder<'_, '_> {
             draft.groups.push(self.group(name, value));
         }
         let Some(interfaces) = interfaces else { return };
-        let Some(entries) = self.sequence(interfaces.value, "`interfaces`", "a list of entries") else { return };
+        let Some(entries) = self.sequence(interfaces.value, "`interfaces`", "a list of entries") else {
+            return;
+        };
         for entry in entries {
             draft.interfaces.extend(self.interface(entry));
         }
@@ -87,7 +90,9 @@ impl Decoder<'_, '_> {
         let description = description.and_then(|description| self.description(description));
         let content = match (entries, file) {
             (Some(entries), None) => ListContent::Entries(self.prefixes(entries, "`entries`")),
-            (None, Some(file)) => self.text(file.value, "`file`").map_or(ListContent::Invalid, ListContent::File),
+            (None, Some(file)) => {
+                self.text(file.value, "`file`").map_or(ListContent::Invalid, ListContent::File)
+            }
             (Some(_), Some(file)) => {
                 self.report.error(file.at, format!("{what} has both `entries` and `file`; keep one of them"));
                 ListContent::Invalid
@@ -112,7 +117,8 @@ impl Decoder<'_, '_> {
             outbound: Some(Vec::new()),
         };
         let what = format!("group {}", quote(&group.name.value));
-        let Some([description, tags, members, inbound, outbound]) = self.fields(value, &what, &keys::GROUP) else {
+        let Some([description, tags, members, inbound, outbound]) = self.fields(value, &what, &keys::GROUP)
+        else {
             return group;
         };
         group.description = description.and_then(|description| self.description(description));
@@ -176,8 +182,9 @@ impl Decoder<'_, '_> {
         let text = self.text(field.value, "`description`")?;
         let length = text.value.chars().count();
         if length > LONGEST_DESCRIPTION {
-            let message =
-                format!("`description` has {length} characters; {LONGEST_DESCRIPTION} is the most it can have");
+            let message = format!(
+                "`description` has {length} characters; {LONGEST_DESCRIPTION} is the most it can have"
+            );
             self.report.error(text.at, message);
             return None;
         }
@@ -296,7 +303,8 @@ impl<'d, 't> Decoder<'d, 't> {
                 self.report.error(node.at, format!("{what} has no value; write `{{}}`, or remove it"));
             }
             Value::Scalar(..) | Value::Sequence(_) => {
-                self.report.error(node.at, format!("{what} is {}, and takes a mapping of keys", node.describe()));
+                self.report
+                    .error(node.at, format!("{what} is {}, and takes a mapping of keys", node.describe()));
             }
         }
         None

@@ -89,9 +89,7 @@ fn read(file: File, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 pub(super) fn too_large(limit: usize) -> String {
-    format!(
-        "larger than the {limit} bytes that may still be read; move long lists into list files, or split the document"
-    )
+    format!("larger than the {limit} bytes that may still be read; raise the limit, or split it")
 }
 
 fn unreadable(error: &io::Error) -> String {

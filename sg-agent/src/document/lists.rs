@@ -20,7 +20,7 @@ pub(super) fn read(file: &Spanned<String>, files: &dyn Files, report: &mut Repor
     let bytes = match report.charge(read) {
         Ok(bytes) => bytes,
         Err(message) => {
-            report.error(file.at, format!("the list file {} {message}", quote(&path.display().to_string())));
+            report.error(file.at, format!("the list file {}: {message}", quote(&path.display().to_string())));
             return Vec::new();
         }
     };

@@ -113,11 +113,7 @@ impl Report {
                 let valid = String::from_utf8_lossy(valid);
                 let line = lines(valid.as_bytes()).count().max(1);
                 let last = valid.rsplit(['\n', '\r']).next().unwrap_or_default();
-                let at = Mark {
-                    source,
-                    line: small(line),
-                    column: small(last.chars().count() + 1),
-                };
+                let at = Mark { source, line: small(line), column: small(last.chars().count() + 1) };
                 self.error(at, "the file is not UTF-8; save it as UTF-8".to_owned());
                 None
             }

@@ -174,7 +174,8 @@ fn unique<T>(of: &mut Vec<T>, what: &str, name: fn(&T) -> &Spanned<String>, repo
 
 fn twice(what: &str, later: &Spanned<String>, first: Mark, report: &mut Report) {
     let first = report.position(first);
-    report.error(later.at, format!("{what} {} is defined twice; the first is at {first}", quote(&later.value)));
+    report
+        .error(later.at, format!("{what} {} is defined twice; the first is at {first}", quote(&later.value)));
 }
 
 /// Refuses two rules with one id.

@@ -2,6 +2,9 @@
 
 /// Longer words than any name are not compared.
 const LONGEST: usize = 63;
+/// Jaro–Winkler likeness from which words count as near although many letters differ: `entry` and
+/// `entries`.
+const ALIKE: f64 = 0.87;
 
 /// The candidate that differs least from `word`, if it is near enough to be what was meant.
 pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
@@ -9,16 +12,25 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     if length > LONGEST {
         return None;
     }
-    // A third of the letters may be wrong, and one in any word of two or more.
+    // A third of the letters may be wrong, and one in any word of two or more; or the ending.
     let allowed = (length / 3).max(usize::from(length > 1));
     let word = word.to_lowercase();
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(word.len()) <= allowed)
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, candidate)| candidate)
+    let mut best: Option<(usize, f64, &str)> = None;
+    for candidate in candidates {
+        if candidate.len().abs_diff(word.len()) > allowed.max(2) {
+            continue;
+        }
+        let lower = candidate.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&word, &lower);
+        let likeness = strsim::jaro_winkler(&word, &lower);
+        let near = distance <= allowed || likeness >= ALIKE;
+        let nearer =
+            best.is_none_or(|(least, most, _)| distance < least || distance == least && likeness > most);
+        if near && nearer {
+            best = Some((distance, likeness, candidate));
+        }
+    }
+    best.map(|(_, _, candidate)| candidate)
 }
 
 /// Whether `text` is a name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
@@ -41,12 +53,23 @@ mod tests {
             ("Inbound", Some("inbound")),
             ("desciption", Some("description")),
             ("tag", Some("tags")),
+            ("memberships", None),
             ("memebrs", Some("members")),
             ("egress", None),
             ("x", None),
             ("", None),
         ] {
             assert_eq!(nearest(word, words), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn of_equally_near_words_the_one_that_looks_alike_is_found() {
+        for (word, words, expected) in [
+            ("htps", ["ftps", "https", "http"], "https"),
+            ("entry", ["description", "entries", "file"], "entries"),
+        ] {
+            assert_eq!(nearest(word, words), Some(expected), "{word}");
         }
     }
 

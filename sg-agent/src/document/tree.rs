@@ -13,7 +13,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
 
 use super::{
     diagnostic::quote,
-    report::{Mark, Report, small},
+    report::{Mark, Report, lines, small},
     surrogates::Text,
 };
 
@@ -89,7 +89,10 @@ impl<'t> Tree<'t> {
             return None;
         }
         if root.is_none() {
-            report.error(Mark::file(source), "the document is empty; a policy begins with `version: 1`".to_owned());
+            report.error(
+                Mark::file(source),
+                "the document is empty; a policy begins with `version: 1`".to_owned(),
+            );
         }
         Some(Self { nodes, root: root? })
     }
@@ -117,7 +120,9 @@ impl Node<'_> {
     /// What this is, for a message.
     pub(super) fn describe(&self) -> String {
         match (&self.value, self.scalar()) {
-            (Value::Scalar(text, _), Some(Scalar::Integer(_) | Scalar::Number)) => format!("the number {text}"),
+            (Value::Scalar(text, _), Some(Scalar::Integer(_) | Scalar::Number)) => {
+                format!("the number {text}")
+            }
             (_, Some(Scalar::Null)) => "nothing".to_owned(),
             (_, Some(Scalar::Bool(value))) => format!("`{value}`"),
             (_, Some(Scalar::Text(text))) => format!("the text {}", quote(text)),
@@ -204,7 +209,7 @@ impl<'t> Builder<'t, '_> {
                 None => return true,
                 Some(Ok(event)) => event,
                 Some(Err(error)) => {
-                    let at = self.mark(error.marker().line(), error.marker().col());
+                    let at = self.shown(self.mark(error.marker().line(), error.marker().col()));
                     let message = match error.info() {
                         "recursion limit exceeded" => too_deep(self.report.limits.depth),
                         info => format!("not valid YAML: {}", info.to_lowercase()),
@@ -254,9 +259,24 @@ impl<'t> Builder<'t, '_> {
         Mark { source: self.source, line: small(line.max(1)), column: small(column) }
     }
 
+    /// The place, or the end of the last line that is not blank when the place is behind it.
+    fn shown(&self, at: Mark) -> Mark {
+        let mut last = (1, "");
+        for (index, line) in lines(self.text.text.as_bytes()).enumerate() {
+            let line = str::from_utf8(line).unwrap_or_default().trim_end();
+            if !line.is_empty() {
+                last = (index + 1, line);
+            }
+        }
+        let (line, text) = last;
+        if (at.line as usize) <= line { at } else { self.mark(line, text.chars().count()) }
+    }
+
     fn refuse_tag(&mut self, tag: Option<&saphyr_parser::Tag>, at: Mark) {
         if let Some(tag) = tag {
-            let message = format!("tags are not supported; remove {}", quote(&tag.to_string()));
+            let written =
+                if tag.is_yaml_core_schema() { format!("!!{}", tag.suffix) } else { tag.to_string() };
+            let message = format!("tags are not supported; remove {}", quote(&written));
             self.report.error(at, message);
         }
     }
@@ -333,7 +353,16 @@ impl<'t> Builder<'t, '_> {
         match &mut frame.content {
             Content::Sequence(items) => items.push(built.id),
             Content::Mapping { entries, key } => match key.take() {
-                Some(Some((key, at))) => entries.push(Entry { key, at, value: built.id }),
+                Some(Some((key, at))) => {
+                    // A value that is not there is missing at its key.
+                    if let Some(Node { at: place, value: Value::Scalar(text, true) }) =
+                        self.nodes.get_mut(built.id.0)
+                        && text.is_empty()
+                    {
+                        *place = at;
+                    }
+                    entries.push(Entry { key, at, value: built.id });
+                }
                 Some(None) => {}
                 None => {
                     let text = match self.nodes.get(built.id.0).map(|node| &node.value) {
@@ -342,7 +371,8 @@ impl<'t> Builder<'t, '_> {
                     };
                     *key = Some(match text {
                         Some((text, true)) if text == "<<" => {
-                            let message = "unknown key `<<`: merge keys are not supported; write the keys out";
+                            let message =
+                                "unknown key `<<`: merge keys are not supported; write the keys out";
                             self.report.error(at, message.to_owned());
                             None
                         }
@@ -382,7 +412,9 @@ impl<'t> Builder<'t, '_> {
 }
 
 fn too_many(limit: usize) -> String {
-    format!("the document holds more than {limit} values; split it, or move long prefix lists into list files")
+    format!(
+        "the document holds more than {limit} values; split it, or move long prefix lists into list files"
+    )
 }
 
 fn too_deep(limit: usize) -> String {

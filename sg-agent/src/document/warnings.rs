@@ -11,10 +11,7 @@ use super::{
     report::{Mark, Report},
     resolve::{Resolved, RulePlaces},
 };
-use crate::policy::{
-    GroupIndex, Peer, Policy, Rule, RuleIndex, Service,
-    matching::Pattern,
-};
+use crate::policy::{GroupIndex, Peer, Policy, Rule, RuleIndex, Service, matching::Pattern};
 
 /// Looks for everything that deserves a warning.
 pub(super) fn look(resolved: &Resolved, report: &mut Report) {
@@ -66,8 +63,10 @@ fn groups(resolved: &Resolved, report: &mut Report) {
     }
     for ((group, at), used) in policy.groups.iter().zip(&resolved.groups).zip(used) {
         if !used {
-            let message =
-                format!("nothing uses group {}: no interface carries it, and no other group's rule names it", quote(&group.name));
+            let message = format!(
+                "nothing uses group {}: no interface carries it, and no other group's rule names it",
+                quote(&group.name)
+            );
             report.warn(*at, message);
         }
     }
@@ -88,9 +87,10 @@ fn open_ssh(policy: &Policy, index: RuleIndex, rule: &Rule, at: Mark, report: &m
             let any = Prefix::any(*family);
             rule.peers.iter().any(|peer| match peer {
                 Peer::Prefix(prefix) => *prefix == any,
-                Peer::PrefixList(list) => {
-                    policy.prefix_lists.get(list.0).is_some_and(|list| list.entries.binary_search(&any).is_ok())
-                }
+                Peer::PrefixList(list) => policy
+                    .prefix_lists
+                    .get(list.0)
+                    .is_some_and(|list| list.entries.binary_search(&any).is_ok()),
                 Peer::Group(_) => false,
             })
         })
@@ -119,7 +119,12 @@ fn other_family(policy: &Policy, places: &RulePlaces, report: &mut Report) {
             Family::V4 => Family::V6,
             Family::V6 => Family::V4,
         };
-        let items = || places.services.iter().filter(|(service, _)| matches!(service, Service::Icmp(of, _) if *of == family));
+        let items = || {
+            places
+                .services
+                .iter()
+                .filter(|(service, _)| matches!(service, Service::Icmp(of, _) if *of == family))
+        };
         // Without any address at all, the empty list has a warning of its own.
         if items().next().is_none() || has(family) || !has(other) {
             continue;
@@ -189,12 +194,15 @@ fn interfaces(resolved: &Resolved, report: &mut Report) {
             None => {
                 // A cover takes some thousand steps at the worst.
                 left = left.saturating_sub(globs.len().saturating_mul(1000));
-                let earlier = globs.iter().find(|(glob, _)| left > 0 && glob.covers(&pattern)).map(|(_, index)| *index);
+                let earlier =
+                    globs.iter().find(|(glob, _)| left > 0 && glob.covers(&pattern)).map(|(_, index)| *index);
                 globs.push((pattern, index));
                 earlier
             }
         };
-        let earlier = earlier.and_then(|earlier| resolved.policy.interfaces.get(earlier).zip(resolved.interfaces.get(earlier)));
+        let earlier = earlier.and_then(|earlier| {
+            resolved.policy.interfaces.get(earlier).zip(resolved.interfaces.get(earlier))
+        });
         if let Some((first, place)) = earlier {
             let message = format!(
                 "{} can never match: {} at {} comes first",

@@ -165,16 +165,11 @@ groups:
         let policy = parse_str("p.yaml", POLICY, &Limits::default()).policy.unwrap();
         let members = Membership::written(&policy);
         let both = [GroupIndex(0), GroupIndex(1)];
-        let told: Vec<_> = explain(
-            &policy,
-            &members,
-            &both,
-            Direction::Inbound,
-            &tuple("2001:db8::1", 6, Table::Tcp, 443),
-        )
-        .into_iter()
-        .map(|(index, mismatch)| (index.group.0, index.index, mismatch))
-        .collect();
+        let told: Vec<_> =
+            explain(&policy, &members, &both, Direction::Inbound, &tuple("2001:db8::1", 6, Table::Tcp, 443))
+                .into_iter()
+                .map(|(index, mismatch)| (index.group.0, index.index, mismatch))
+                .collect();
         assert_eq!(
             told,
             [

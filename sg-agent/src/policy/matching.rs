@@ -43,9 +43,10 @@ impl Matcher {
     /// the interface is left alone.
     #[must_use]
     pub fn entry_for(&self, name: &str) -> Option<usize> {
-        self.exact.get(name).copied().or_else(|| {
-            self.globs.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, index)| *index)
-        })
+        self.exact
+            .get(name)
+            .copied()
+            .or_else(|| self.globs.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, index)| *index))
     }
 }
 

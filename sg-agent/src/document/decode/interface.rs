@@ -29,7 +29,8 @@ impl Decoder<'_, '_> {
             Some(pattern) => self.text(pattern.value, "`match`").filter(|name| {
                 Pattern::parse(&name.value)
                     .inspect_err(|error| {
-                        let message = format!("{} is not an interface name or glob: {error}", quote(&name.value));
+                        let message =
+                            format!("{} is not an interface name or glob: {error}", quote(&name.value));
                         self.report.error(name.at, message);
                     })
                     .is_ok()
@@ -57,14 +58,18 @@ impl Decoder<'_, '_> {
         let has_addresses = addresses.is_some();
         let addresses = addresses.map(|addresses| {
             if self.items(addresses.value).is_empty() {
-                let message = "`addresses` is an empty list; write the instance's addresses, or remove the key";
+                let message =
+                    "`addresses` is an empty list; write the instance's addresses, or remove the key";
                 self.report.error(self.tree.node(addresses.value).at, message.to_owned());
             }
             self.prefixes(addresses, "`addresses`")
         });
         let check = source_check.and_then(|check| self.flag(check, "source_check"));
-        if let (Some(check), Some(true), Some(Side::Guest), false) = (source_check, check, side, has_addresses) {
-            let message = "`source_check` needs `addresses` on `side: guest`: without them, nothing would pass";
+        if let (Some(check), Some(true), Some(Side::Guest), false) =
+            (source_check, check, side, has_addresses)
+        {
+            let message =
+                "`source_check` needs `addresses` on `side: guest`: without them, nothing would pass";
             self.report.error(check.at, message.to_owned());
         }
         let infrastructure = match infrastructure {
@@ -89,8 +94,7 @@ impl Decoder<'_, '_> {
     }
 
     fn infrastructure(&mut self, field: Field) -> Infrastructure {
-        let Some([arp, ndp, dhcp, mld]) =
-            self.fields(field.value, "`infrastructure`", &keys::INFRASTRUCTURE)
+        let Some([arp, ndp, dhcp, mld]) = self.fields(field.value, "`infrastructure`", &keys::INFRASTRUCTURE)
         else {
             return Infrastructure::default();
         };

@@ -83,7 +83,8 @@ impl Decoder<'_, '_> {
                 items.into_iter().filter_map(|item| self.allowed(item)).collect()
             }
             None => {
-                let message = format!("{} needs `allow`: what may pass, such as `https` or `tcp/8443`", words.rule);
+                let message =
+                    format!("{} needs `allow`: what may pass, such as `https` or `tcp/8443`", words.rule);
                 self.report.error(at, message);
                 Vec::new()
             }

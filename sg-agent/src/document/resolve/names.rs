@@ -35,7 +35,8 @@ pub(super) fn services(mut named: Vec<NamedService>, report: &mut Report) -> Ser
         let name = &service.name;
         let is_number = name.value.bytes().all(|byte| byte.is_ascii_digit());
         if is_number || protocols::reserved().any(|reserved| reserved == name.value) {
-            let message = format!("{} already means a protocol; give the service another name", quote(&name.value));
+            let message =
+                format!("{} already means a protocol; give the service another name", quote(&name.value));
             report.error(name.at, message);
         }
         resolved.insert(name.value.clone(), Vec::new());
@@ -46,7 +47,10 @@ pub(super) fn services(mut named: Vec<NamedService>, report: &mut Report) -> Ser
             match item.value {
                 Allowed::Service(service) => opens.push(service),
                 Allowed::Named(other) if resolved.contains_key(&other) => {
-                    let message = format!("a service cannot hold {}, a service of your own; write its ports", quote(&other));
+                    let message = format!(
+                        "a service cannot hold {}, a service of your own; write its ports",
+                        quote(&other)
+                    );
                     report.error(item.at, message);
                 }
                 Allowed::Named(other) => match services::built_in(&other) {
@@ -60,12 +64,7 @@ pub(super) fn services(mut named: Vec<NamedService>, report: &mut Report) -> Ser
     resolved
 }
 
-fn unknown_service<'n>(
-    name: &str,
-    at: Mark,
-    own: impl Iterator<Item = &'n String>,
-    report: &mut Report,
-) {
+fn unknown_service<'n>(name: &str, at: Mark, own: impl Iterator<Item = &'n String>, report: &mut Report) {
     // A document that could not be read may define it.
     if !report.is_complete() {
         return;
@@ -158,10 +157,8 @@ impl Names {
                 list.or_else(|| report.nearest(bare, texts(&self.groups)).map(|near| format!("group:{near}")))
             })
         };
-        let message = format!(
-            "{} is not an address, a CIDR, `anywhere`, `list:NAME` or `group:NAME`",
-            quote(text)
-        );
+        let message =
+            format!("{} is not an address, a CIDR, `anywhere`, `list:NAME` or `group:NAME`", quote(text));
         report.suggest(item.at, message, suggestion);
     }
 }

@@ -16,8 +16,7 @@ use crate::document::{
 
 const NAME: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}";
 const BYTE: &str = "(0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])";
-const PORT: &str =
-    "(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+const PORT: &str = "(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
 
 /// The one version of the form: 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -50,7 +50,8 @@ fn the_decoder_and_the_schema_know_the_same_keys() {
     ] {
         seen.insert(name);
         let of = definition(&schema, name);
-        let properties: BTreeSet<_> = of["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let properties: BTreeSet<_> =
+            of["properties"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(properties, keys.iter().copied().collect(), "{name}");
         assert_eq!(of["additionalProperties"], false, "{name}");
     }
