@@ -74,7 +74,7 @@ enum Seen {
         half: u32,
         v6: bool,
     },
-    /// An IPv6 subtree depends on the rule set's classes and width.
+    /// What lies in an IPv6 high half depends on the rule set's classes and width.
     Class {
         half: u32,
         within: Option<(u32, bool)>,
@@ -158,15 +158,18 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         let words = self.half("class", half)?;
-        if words[0] == class_word::SUBTREE {
+        if matches!(words[0], class_word::SUBTREE | class_word::RUN) {
             let Some((classes, wide)) = within else {
                 return Err(Invalid::Reference { what: "class", number });
             };
-            let tree = Tree { words: &words[1..], keys_per_node: KEYS_V6, levels: LEVELS_V6, wide };
-            for value in self.values(&tree)? {
-                if value != 0 {
-                    self.class(classes, value, None)?;
-                }
+            let values = if words[0] == class_word::RUN {
+                words[5..7].to_vec()
+            } else {
+                let tree = Tree { words: &words[1..], keys_per_node: KEYS_V6, levels: LEVELS_V6, wide };
+                self.values(&tree)?
+            };
+            for value in values.into_iter().filter(|value| *value != 0) {
+                self.class(classes, value, None)?;
             }
             return Ok(());
         }
