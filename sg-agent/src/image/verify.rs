@@ -133,10 +133,23 @@ impl<'a> Check<'a> {
         if key_nodes == 0 {
             return Ok(vec![values]);
         }
-        self.range("key node", keys, key_nodes)?;
-        let reach = (0..tree.levels).fold(0_u64, |reach, _| reach * u64::from(tree.keys_per_node + 1) + 1);
+        let wrong = Invalid::Reference { what: "key node", number: keys };
+        let key_nodes_found = self.range("key node", keys, key_nodes)?;
+        let children = tree.keys_per_node + 1;
+        let reach = (0..tree.levels).fold(0_u64, |reach, _| reach * u64::from(children) + 1);
         if u64::from(key_nodes) > reach {
-            return Err(Invalid::Reference { what: "key node", number: keys });
+            return Err(wrong);
+        }
+        // Every search finds a key, if the last one in order is not below any address.
+        let mut at = 0_usize;
+        while let child = (at + 1) * children as usize
+            && child < key_nodes_found.len()
+        {
+            at = child;
+        }
+        let last_key = &key_nodes_found[at].words[16 - 16 / tree.keys_per_node as usize..];
+        if last_key.iter().any(|word| *word != u32::MAX) {
+            return Err(wrong);
         }
         let count = key_nodes * tree.keys_per_node;
         let value_nodes =
