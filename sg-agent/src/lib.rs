@@ -1,6 +1,7 @@
 //! The agent: reads policy documents, compiles them and has the kernel enforce them.
 
 pub mod compile;
+pub mod document;
 pub mod image;
 pub mod kernel;
 pub mod policy;

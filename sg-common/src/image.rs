@@ -19,8 +19,8 @@
 //!   address. The keys lie in a static B-tree: node *n* of 16 (IPv4) or 8 (IPv6) keys has the
 //!   children `n * 17 + 1 ..` or `n * 9 + 1 ..`; a search keeps the smallest key that is not below
 //!   the address. Values are class numbers, stored beside in the same order. The IPv6 tree is built
-//!   over the high halves; where one high half is cut further, its class is a *subtree* over the
-//!   low halves. Unused keys are all ones and carry the last interval's value.
+//!   over the high halves; where one high half is cut further, its class is a *run* of low halves
+//!   or a *subtree* over them. Unused keys are all ones and carry the last interval's value.
 //! * **Selector → rule.** A class has a table each for TCP, UDP, ICMP and other protocols. A table
 //!   opens nothing, everything, or what a search tree of 16-bit values says: its leaves hold ten
 //!   range ends and ten rule words, its inner nodes thirty ends and the first of up to 31
@@ -90,6 +90,13 @@ pub struct Corrupt;
 pub trait Nodes {
     /// Node number `index`, or `None` past the end.
     fn node(&self, index: u32) -> Option<&Node>;
+
+    /// [`search`] over these nodes. The programs make it a function of its own, which the verifier
+    /// then judges once instead of at every call.
+    #[inline(always)]
+    fn search(&self, set: u32, address: Addr, selector: u32) -> u64 {
+        search(self, set, address, selector)
+    }
 }
 
 impl Nodes for [Node] {
@@ -214,6 +221,11 @@ pub mod class_word {
     pub const ALL: u32 = 1;
     /// Table tag: the payload is the root of a selector tree with `tag - TREE` inner levels.
     pub const TREE: u32 = 2;
+    /// Word 0 of a class that is one run of low halves, as a single host or a prefix longer than 64
+    /// bits makes: most high halves that are cut at all are cut so. Words 1 and 2 are the first low
+    /// half of the run, words 3 and 4 the last, low word first; word 5 is the class number inside of
+    /// it and word 6 the one outside.
+    pub const RUN: u32 = u32::MAX - 1;
     /// Word 0 of a class that is a subtree over low halves. Its words 1 to 3 are
     /// [`super::rule_set_word::KEYS`] to [`super::rule_set_word::VALUES`] of it; classes and width
     /// are those of the rule set that led here.
@@ -285,14 +297,10 @@ pub fn rule<N: Nodes + ?Sized>(
     remote: Addr,
     selector: Selector,
 ) -> Result<RuleWord, Corrupt> {
-    let family = remote.family();
-    let set = zone.word(zone_word::RULE_SETS + rule_set_slot(direction, family))?;
-    if set == 0 {
-        return Ok(RuleWord::NONE);
+    match zone.word(zone_word::RULE_SETS + rule_set_slot(direction, remote.family()))? {
+        0 => Ok(RuleWord::NONE),
+        set => Answer::open(nodes.search(set, remote, selector.to_bits())),
     }
-    let set_node = node(nodes, set / 2)?;
-    let Some(class) = class(nodes, set_node, set, remote)? else { return Ok(RuleWord::NONE) };
-    select(nodes, node(nodes, class / 2)?, class, selector)
 }
 
 /// Whether `address` is one of the zone's own addresses.
@@ -302,11 +310,45 @@ pub fn rule<N: Nodes + ?Sized>(
 /// [`Corrupt`], when a reference leads outside of the image.
 #[inline(always)]
 pub fn is_own<N: Nodes + ?Sized>(nodes: &N, zone: &Node, address: Addr) -> Result<bool, Corrupt> {
-    let set = zone.word(zone_word::OWN + address.family() as usize)?;
-    if set == 0 {
-        return Ok(false);
+    match zone.word(zone_word::OWN + address.family() as usize)? {
+        0 => Ok(false),
+        set => Ok(Answer::open(nodes.search(set, address, ANY_SELECTOR))? != RuleWord::NONE),
     }
-    Ok(class(nodes, node(nodes, set / 2)?, set, address)?.is_some())
+}
+
+/// Asks [`search`] for the class alone.
+const ANY_SELECTOR: u32 = u32::MAX;
+
+/// A rule word or [`Corrupt`] in one register, as a BPF function can return it.
+struct Answer;
+
+impl Answer {
+    const CORRUPT: u64 = u64::MAX;
+
+    #[inline(always)]
+    const fn open(answer: u64) -> Result<RuleWord, Corrupt> {
+        if answer == Self::CORRUPT { Err(Corrupt) } else { Ok(RuleWord(answer as u32)) }
+    }
+}
+
+/// Address to class to rule, in plain numbers: the bits of a [`RuleWord`], or all ones for
+/// [`Corrupt`].
+///
+/// `set` is the half number of a rule set and `selector` what [`Selector::to_bits`] gives.
+#[inline(always)]
+pub fn search<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr, selector: u32) -> u64 {
+    let found = node(nodes, set / 2).and_then(|set_node| class(nodes, set_node, set, address));
+    let Ok(found) = found else { return Answer::CORRUPT };
+    let Some(class) = found else { return 0 };
+    if selector == ANY_SELECTOR {
+        return 1;
+    }
+    match node(nodes, class / 2)
+        .and_then(|class_node| select(nodes, class_node, class, Selector::from_bits(selector)))
+    {
+        Ok(word) => word.0.into(),
+        Err(Corrupt) => Answer::CORRUPT,
+    }
 }
 
 /// Whether the zone lets `ethertype` pass unseen.
@@ -348,7 +390,17 @@ fn class<N: Nodes + ?Sized>(
     }
     let half = classes.wrapping_add(number);
     let class_node = node(nodes, half / 2)?;
-    if class_node.half_word(half, 0)? != class_word::SUBTREE {
+    let kind = class_node.half_word(half, 0)?;
+    if kind == class_word::RUN {
+        let low_half = |word| -> Result<u64, Corrupt> {
+            let high = class_node.half_word(half, word + 1)?;
+            Ok(u64::from(class_node.half_word(half, word)?) | u64::from(high) << 32)
+        };
+        let inside = low_half(1)? <= address.lo() && address.lo() <= low_half(3)?;
+        let number = class_node.half_word(half, if inside { 5 } else { 6 })?;
+        return Ok((number != 0).then_some(classes.wrapping_add(number)));
+    }
+    if kind != class_word::SUBTREE {
         return Ok(Some(half));
     }
     let low = Tree {

@@ -1,7 +1,6 @@
 //! Drop events, from the ring that the programs write to while somebody asks for them.
 
 use std::{
-    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -11,12 +10,13 @@ use sg_common::{
     abi::{DropEvent, map},
     addr::Addr,
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use super::{
     KernelError,
     memory::{Mapping, SharedControl},
     set::map_path,
+    syscall,
 };
 
 /// Drop events as they come. Dropping it ends the reporting.
@@ -69,7 +69,7 @@ impl DropEvents {
     pub async fn next(&mut self) -> Result<DropEvent, KernelError> {
         let failed = |error| KernelError::system("follow", map::EVENTS, error);
         if self.readiness.is_none() {
-            self.readiness = Some(self.register().map_err(failed)?);
+            self.readiness = Some(syscall::readiness(self.ring.as_fd()).map_err(failed)?);
         }
         loop {
             if let Some(event) = self.try_next() {
@@ -78,10 +78,6 @@ impl DropEvents {
             let Some(readiness) = &self.readiness else { continue };
             readiness.readable().await.map_err(failed)?.clear_ready();
         }
-    }
-
-    fn register(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        AsyncFd::register_with_interest(self.ring.as_fd().try_clone_to_owned()?, Interest::READABLE)
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Sockets that use them are [`super::sockets`]'s business.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use rtnetlink::{
     packet_route::{
@@ -13,11 +16,12 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 use sg_common::addr::{Addr, Prefix};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use super::{
     KernelError,
     netlink::{Answer, Netlink, attributes, string_of, u32_of},
+    syscall,
 };
 
 /// An interface of this network namespace.
@@ -180,7 +184,8 @@ fn read_address(answer: &Answer<'_>) -> Option<(u32, Addr)> {
 
 /// Tells that an interface or address has come, gone or changed: take a new snapshot.
 pub struct Watcher {
-    socket: AsyncFd<Socket>,
+    socket: Socket,
+    readiness: AsyncFd<OwnedFd>,
 }
 
 impl Watcher {
@@ -202,7 +207,7 @@ impl Watcher {
         for group in GROUPS {
             socket.add_membership(group)?;
         }
-        Ok(Self { socket: AsyncFd::register_with_interest(socket, Interest::READABLE)? })
+        Ok(Self { readiness: syscall::readiness(socket.as_fd())?, socket })
     }
 
     /// Waits for a change. Several at once are told once; lost messages are told as a change.
@@ -214,11 +219,11 @@ impl Watcher {
     pub async fn changed(&mut self) -> Result<(), KernelError> {
         let failed = |error| KernelError::system("watch", "interfaces", error);
         loop {
-            let mut guard = self.socket.readable().await.map_err(failed)?;
-            if drain(guard.get_inner()).map_err(failed)? {
+            let mut guard = self.readiness.readable().await.map_err(failed)?;
+            guard.clear_ready();
+            if drain(&self.socket).map_err(failed)? {
                 return Ok(());
             }
-            guard.clear_ready();
         }
     }
 }

@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::io::{Interest, unix::AsyncFd};
+
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -256,6 +258,12 @@ pub(crate) fn grace_period() {
     if result != 0 {
         std::thread::sleep(LONG_ENOUGH);
     }
+}
+
+/// Has the tokio runtime tell when a descriptor becomes readable.
+pub(crate) fn readiness(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps one descriptor open for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE) }?)
 }
 
 /// Whether `path` lies on a BPF file system.

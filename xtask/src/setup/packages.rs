@@ -51,6 +51,7 @@ pub(crate) fn first_with<const N: usize>(
     if let Some(names) = find() {
         return Ok(Some(names));
     }
+    // On a fresh machine there are no lists at all.
     refresh()?;
     Ok(find())
 }
@@ -65,6 +66,7 @@ pub(crate) fn install(names: &[&str]) -> Result<bool> {
         return Ok(false);
     }
     present()?;
+    privileged(&format!("apt-get install {}", missing.join(" ")))?;
     if missing.iter().any(|name| candidate(name).is_none()) {
         refresh()?;
     }
@@ -75,7 +77,6 @@ pub(crate) fn install(names: &[&str]) -> Result<bool> {
     let mut apt = apt_get("install");
     // Never at the price of another package.
     apt.args(["--yes", "--no-install-recommends", "--no-remove", "-qq"]).args(&missing);
-    privileged(&format!("apt-get install {}", missing.join(" ")))?;
     if run::run(&mut apt).is_err() {
         // Old lists name files that the mirror no longer has.
         refresh()?;
