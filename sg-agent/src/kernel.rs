@@ -200,6 +200,17 @@ impl Kernel {
         self.attach_interface(request)
     }
 
+    /// Puts this agent's programs before those that others have put in front since, without a gap:
+    /// one that lets a packet pass for good keeps it from being judged
+    /// ([`HookState::programs_before`]). Tells whether there was anything to do.
+    ///
+    /// # Errors
+    ///
+    /// Everything is enforced as before.
+    pub fn put_first(&mut self) -> Result<bool, KernelError> {
+        self.put_programs_first()
+    }
+
     /// Ends enforcement on an interface, which may be gone already. None attached: nothing to do.
     ///
     /// # Errors

@@ -98,6 +98,7 @@ impl Kernel {
             } else {
                 tracing::info!("the interface {} is gone, or another by now", record.name);
                 self.end(&record)?;
+                self.clear_zone(record.zone)?;
             }
         }
         for (ifindex, hook, _) in self.pins.links()? {

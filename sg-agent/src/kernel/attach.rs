@@ -39,6 +39,13 @@ impl Kernel {
             .filter(|interface| interface.name == request.name)
             .ok_or_else(|| KernelError::NoInterface { name: request.name.clone(), ifindex })?;
         self.fit_zones(request.zone)?;
+        if let Some(old) = self.records.get(&ifindex).cloned()
+            && old.hooks.iter().all(|recorded| self.held.running(ifindex, recorded.hook).is_none())
+        {
+            // The interface was deleted and made again: no flow of the old one is valid on it.
+            self.end(&old)?;
+            self.clear_zone(old.zone)?;
+        }
         let before = self.records.get(&ifindex).cloned();
         let mut record = Record {
             ifindex,
@@ -75,7 +82,7 @@ impl Kernel {
         self.pins.write_record(record)?;
         slots::put(&mut self.set.attachments, slot_of(record))?;
         let ingress = self.ingress(request, interface, record)?;
-        let egress = self.place(record, self.tc(false, String::new()))?;
+        let egress = self.place(record, self.tc(false, "XDP does not see what is sent".to_owned()))?;
         // Two hooks of one direction judge alike; a packet that both see is counted twice.
         for recorded in std::mem::replace(&mut record.hooks, vec![ingress.clone(), egress.clone()]) {
             if ![ingress.hook, egress.hook].contains(&recorded.hook) {

@@ -10,7 +10,7 @@ use super::{
     attachment::Record,
     clsact, hooks,
     links::Interfaces,
-    pins::{CURRENT, Pins, remove_tree, versions},
+    pins::{CURRENT, Pins, remove_tree, require_bpffs, versions},
     set::map_path,
     slots, syscall,
 };
@@ -25,6 +25,11 @@ impl DetachReport {
 /// See [`super::detach_all`].
 pub(super) fn all(paths: &Paths) -> Result<DetachReport, KernelError> {
     let root = &paths.bpffs;
+    if !root.exists() {
+        return Ok(DetachReport::default());
+    }
+    // Folders are removed whole: not on a disk, because of a mistyped path.
+    require_bpffs(root)?;
     let folders = versions(root).map_err(|error| KernelError::system("list", root.display(), error))?;
     let mut report = DetachReport::default();
     for folder in folders {

@@ -98,6 +98,40 @@ impl Held {
         }
     }
 
+    /// Whether somebody else's program runs before ours on a TCX hook: one that lets a packet pass
+    /// for good keeps ours from judging it.
+    pub(crate) fn is_behind(&self, ifindex: u32, hook: HookKind) -> bool {
+        let (Some(attach_type), Some(ours)) = (attach_type(hook), self.running(ifindex, hook)) else {
+            return false;
+        };
+        let programs = syscall::tcx_programs(ifindex, attach_type).unwrap_or_default();
+        programs.first().is_some_and(|first| *first != ours)
+    }
+
+    /// Puts another program at the head of a TCX hook, and only then takes ours off its place. It
+    /// must be another: a hook has no program twice.
+    pub(crate) fn lead(
+        &mut self,
+        pins: &Pins,
+        program: &Loaded,
+        ifindex: u32,
+        hook: HookKind,
+    ) -> Result<(), KernelError> {
+        let failed = |error| KernelError::system("attach to", object(ifindex, hook), error);
+        let path = pins.link(ifindex, hook);
+        let link = link(program, ifindex, hook).map_err(failed)?;
+        // Held first: from here on nothing but a detach ends it.
+        let old = self.links.insert((ifindex, hook), link);
+        unlink(&path)?;
+        if let Some(link) = self.links.get(&(ifindex, hook)) {
+            syscall::pin(link.as_fd(), &path).map_err(failed)?;
+        }
+        match old {
+            Some(old) => syscall::link_detach(old.as_fd()).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
     /// Takes the program off a hook, for everybody who holds it. Not there: nothing to do.
     pub(crate) fn release(&mut self, pins: &Pins, ifindex: u32, hook: HookKind) -> Result<(), KernelError> {
         let held = self.links.remove(&(ifindex, hook));

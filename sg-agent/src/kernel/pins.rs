@@ -49,6 +49,15 @@ pub(crate) fn versions(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(names.into_iter().filter(|name| is_version(name)).map(|name| root.join(name)).collect())
 }
 
+/// Refuses a path that lies anywhere else.
+pub(crate) fn require_bpffs(path: &Path) -> Result<(), KernelError> {
+    match syscall::is_bpffs(path) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(KernelError::NotBpffs { path: path.to_owned() }),
+        Err(error) => Err(KernelError::system("look at", path.display(), error)),
+    }
+}
+
 /// Names in a folder, sorted; none where it does not exist.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
@@ -117,11 +126,7 @@ impl Pins {
     pub(crate) fn make(paths: &Paths) -> Result<Self, KernelError> {
         let root = &paths.bpffs;
         let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
-        let is_bpffs = syscall::is_bpffs(existing)
-            .map_err(|error| KernelError::system("look at", root.display(), error))?;
-        if !is_bpffs {
-            return Err(KernelError::NotBpffs { path: root.clone() });
-        }
+        require_bpffs(existing)?;
         let folder = root.join(format!("v{ABI_VERSION}"));
         for path in [folder.join(LINKS), folder.join(NOTES)] {
             make_folder(&path)?;

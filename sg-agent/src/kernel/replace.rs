@@ -9,7 +9,10 @@
 
 use sg_common::abi::{Control, map};
 
-use super::{Kernel, KernelError, load, load::MapSizes, pins::remove_tree, publish, set::Set, syscall};
+use super::{
+    Kernel, KernelError, attachment::RecordedHook, load, load::MapSizes, pins::remove_tree, publish,
+    set::Set, syscall,
+};
 
 impl Kernel {
     /// Sees to it that an image and its zones and rules fit. Tells whether maps had to grow.
@@ -113,18 +116,33 @@ impl Kernel {
         Ok(set)
     }
 
-    /// Gives every hook the program of the set in force.
-    pub(super) fn refresh(&self) -> Result<(), KernelError> {
+    /// Puts this agent's programs before those of others on every TCX hook. Tells whether any were
+    /// behind.
+    pub(super) fn put_programs_first(&mut self) -> Result<bool, KernelError> {
+        let mut hooks = self
+            .records
+            .values()
+            .flat_map(|record| record.hooks.iter().map(|recorded| (record.ifindex, recorded.hook)));
+        if !hooks.any(|(ifindex, hook)| self.held.is_behind(ifindex, hook)) {
+            return Ok(false);
+        }
+        let sizes = self.map_sizes()?;
+        self.replace(&sizes)?;
+        Ok(true)
+    }
+
+    /// Gives every hook the program of the set in force, which no hook runs yet.
+    fn refresh(&mut self) -> Result<(), KernelError> {
         for record in self.records.values() {
-            for recorded in &record.hooks {
-                match self.set.program(recorded.hook) {
-                    Ok(program) => self.held.refresh(program, record.ifindex, recorded.hook)?,
-                    Err(reason) => {
-                        return Err(KernelError::Lacks {
-                            what: "what the XDP program needs",
-                            detail: reason.to_owned(),
-                        });
-                    }
+            for &RecordedHook { hook, .. } in &record.hooks {
+                let program = self.set.program(hook).map_err(|reason| KernelError::Lacks {
+                    what: "what the XDP program needs",
+                    detail: reason.to_owned(),
+                })?;
+                if self.held.is_behind(record.ifindex, hook) {
+                    self.held.lead(&self.pins, program, record.ifindex, hook)?;
+                } else {
+                    self.held.refresh(program, record.ifindex, hook)?;
                 }
             }
         }

@@ -1,10 +1,16 @@
 //! A restart takes over what is pinned, without a gap; an upgrade takes its place.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use sg_agent::kernel::{HookChoice, Kernel, KernelError, Opened, Paths, Side};
+use sg_common::{
+    tuple::Direction,
+    verdict::{DropReason, Verdict},
+};
 
-use crate::sandbox::{ALLOWED, DENIED, SIZES, WEB, alive, image, request, sandbox, settings, shell, talks};
+use crate::sandbox::{
+    ALLOWED, DENIED, SIZES, WEB, alive, image, packets, request, sandbox, settings, shell, talks,
+};
 
 #[test]
 fn a_restart_adopts_and_keeps_flows() {
@@ -144,6 +150,63 @@ fn what_a_crash_left_is_cleaned_up() {
         assert_eq!((opened, kernel.generation()), (Opened::Adopted, 1));
         assert!(!sandbox.paths.bpffs.join("v1/set-9").exists());
         assert!(!sandbox.connects(DENIED));
+    });
+}
+
+/// Pins every object of a folder in another one too.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, to) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &to);
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(entry.path()).unwrap(), to).unwrap();
+        } else {
+            fs::hard_link(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The agent dies once `current` leads to larger maps, and before a link runs their programs.
+#[test]
+fn a_crash_while_maps_grow_loses_no_count() {
+    sandbox(|sandbox| {
+        let folder = sandbox.paths.bpffs.join("v1");
+        let turn = |set: &str| {
+            fs::remove_file(folder.join("current")).unwrap();
+            symlink(set, folder.join("current")).unwrap();
+        };
+        let drops = |kernel: &Kernel| {
+            let counters = kernel.reader().unwrap().zone_counters(0).unwrap();
+            packets(&counters, Direction::Inbound, Verdict::Drop(DropReason::NoRule))
+        };
+        let mut kernel = sandbox.enforcing(WEB);
+        assert!(!sandbox.connects(DENIED));
+        copy(&folder.join("set-1"), &folder.join("small"));
+        let grown = kernel.publish(&image(WEB, 9, Side::Host), 2, 90).unwrap();
+        assert!(grown.has_grown && !sandbox.connects(DENIED));
+        assert_eq!(drops(&kernel), 2, "one carried over, one new");
+        copy(&folder.join("set-2"), &folder.join("large"));
+        drop(kernel);
+        fs::rename(folder.join("small"), folder.join("set-1")).unwrap();
+        turn("set-1");
+        let (kernel, _) = sandbox.open();
+        assert_eq!(alive(&kernel.attached()[0]), ["tcx_ingress", "tcx_egress"]);
+        assert!(!folder.join("set-2").exists(), "what `current` does not lead to is not in force");
+        assert!(!sandbox.connects(DENIED) && !sandbox.connects(DENIED));
+        assert_eq!(drops(&kernel), 3, "the small maps count again");
+        drop(kernel);
+        fs::rename(folder.join("large"), folder.join("set-2")).unwrap();
+        turn("set-2");
+        let (kernel, opened) = sandbox.open();
+        assert_eq!((opened, kernel.generation()), (Opened::Adopted, 2));
+        assert_eq!(alive(&kernel.attached()[0]), ["tcx_ingress", "tcx_egress"]);
+        assert!(!folder.join("set-1").exists());
+        assert_eq!(drops(&kernel), 4, "three from the small maps, one from the large ones");
+        assert!(!sandbox.connects(DENIED));
+        assert_eq!(drops(&kernel), 5);
     });
 }
 

@@ -149,6 +149,32 @@ fn filters_give_way_to_links_and_back() {
 }
 
 #[test]
+fn programs_that_others_put_in_front_get_behind() {
+    sandbox(|sandbox| {
+        let mut kernel = sandbox.enforcing(WEB);
+        assert!(!kernel.put_first().unwrap(), "nobody is in front");
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        let other = sg_agent::kernel::Paths { bpffs: sandbox.paths.bpffs.with_file_name("other") };
+        let (mut second, _) = Kernel::open(&other, &SIZES, &settings()).unwrap();
+        second.publish(&image(WEB, 1, Side::Host), 1, 2).unwrap();
+        second.attach(&request("h0", HookChoice::Auto)).unwrap();
+        let [attached] = kernel.attached().try_into().unwrap();
+        assert!(attached.hooks[0].programs_before[0].starts_with("sg_tc_ingress (id "), "{attached:?}");
+        assert!(kernel.put_first().unwrap());
+        let [attached] = kernel.attached().try_into().unwrap();
+        assert_eq!(alive(&attached), ["tcx_ingress", "tcx_egress"]);
+        for state in &attached.hooks {
+            assert!(state.programs_before.is_empty() && state.other_programs.len() == 1, "{state:?}");
+        }
+        assert!(crate::sandbox::talks(&mut open));
+        judges(sandbox);
+        drop(kernel);
+        second.detach(attached.ifindex).unwrap();
+        judges(sandbox);
+    });
+}
+
+#[test]
 fn another_interface_with_the_name_is_not_attached() {
     sandbox(|sandbox| {
         let mut kernel = sandbox.published(WEB);

@@ -1,6 +1,6 @@
 //! Enforcement ends when it is told to, and leaves nothing.
 
-use sg_agent::kernel::{HookChoice, Kernel, Reader, Settings, detach_all, detach_interface};
+use sg_agent::kernel::{HookChoice, Kernel, Paths, Reader, Settings, detach_all, detach_interface};
 
 use crate::sandbox::{ALLOWED, DENIED, SIZES, WEB, request, sandbox, settings, shell};
 
@@ -64,6 +64,15 @@ fn one_interface_ends_and_the_other_goes_on() {
         assert!(kernel.attached().is_empty());
         assert_eq!(kernel.generation(), 1, "the policy stays");
     });
+}
+
+#[test]
+fn nothing_is_removed_from_a_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("v1")).unwrap();
+    let error = detach_all(&Paths { bpffs: folder.path().to_owned() }).unwrap_err();
+    assert!(error.to_string().contains("is not on a bpf file system"), "{error}");
+    assert!(folder.path().join("v1").exists());
 }
 
 #[test]
