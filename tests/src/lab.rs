@@ -1,0 +1,85 @@
+//! A network in a box: namespaces joined by veths, with the agent and its state in one of them.
+//!
+//! Everything a lab makes is held by descriptors, never by names: network namespaces, the mount
+//! namespace with the private bpffs, and so the pins, the programs and the interfaces themselves.
+//! They go when the last owner goes, by return, panic or SIGKILL alike; children are killed with
+//! the thread that started them. A temporary folder is all that has to be deleted. Any number of
+//! labs can exist beside each other.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+pub mod agent;
+pub mod arena;
+pub mod binary;
+pub mod cli;
+pub mod namespace;
+pub mod three_tier;
+pub mod traffic;
+pub mod wire;
+
+pub use agent::Agent;
+pub use arena::{Arena, Setup};
+pub use cli::{Cli, Output};
+pub use namespace::Namespace;
+pub use traffic::{Connection, Outcome, Probe};
+
+/// How long the lab waits for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the lab waits before it believes that something does not happen. Shorter than the
+/// first retransmission of a SYN (1 s), so that a refused connection is one packet.
+pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// Whether this test can run; otherwise says on stderr why it does not.
+#[must_use]
+pub fn can_run(test: &str) -> bool {
+    let root = crate::syscall::is_root();
+    if !root {
+        // Nobody is left to tell when stderr is closed.
+        drop(writeln!(std::io::stderr(), "skipped {test}: network namespaces and eBPF need root"));
+    }
+    root
+}
+
+/// A temporary folder with a short path: a unix socket's name holds 107 bytes.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn folder() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("sg-lab-").tempdir().context("make the lab's temporary folder")
+}
+
+/// Waits until `holds` answers true.
+///
+/// # Errors
+/// It failed, or did not hold within [`PATIENCE`].
+pub fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        if holds().with_context(|| format!("wait until {what}"))? {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} in vain until {what}");
+        }
+        if let Some(signal) = crate::syscall::interrupted() {
+            bail!("interrupted by signal {signal}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A path as the text that commands take.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
