@@ -37,15 +37,42 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// first retransmission of a SYN (1 s), so that a refused connection is one packet.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
-/// Whether this test can run; otherwise says on stderr why it does not.
+/// Whether the running test can do its work; otherwise says on stderr that it is skipped, and why.
 #[must_use]
-pub fn can_run(test: &str) -> bool {
+pub fn can_run() -> bool {
     let root = crate::syscall::is_root();
     if !root {
+        let thread = thread::current();
+        let test = thread.name().unwrap_or("test");
         // Nobody is left to tell when stderr is closed.
         drop(writeln!(std::io::stderr(), "skipped {test}: network namespaces and eBPF need root"));
     }
     root
+}
+
+/// Makes three tests of the function with this name, one for every [`Setup`].
+#[macro_export]
+macro_rules! each_setup {
+    ($($name:ident)*) => {$(
+        mod $name {
+            use $crate::lab::{Setup, can_run};
+
+            #[test]
+            fn host_at_tc() -> anyhow::Result<()> {
+                if can_run() { super::$name(Setup::HostTc) } else { Ok(()) }
+            }
+
+            #[test]
+            fn host_at_xdp() -> anyhow::Result<()> {
+                if can_run() { super::$name(Setup::HostXdp) } else { Ok(()) }
+            }
+
+            #[test]
+            fn guest() -> anyhow::Result<()> {
+                if can_run() { super::$name(Setup::Guest) } else { Ok(()) }
+            }
+        }
+    )*};
 }
 
 /// A temporary folder with a short path: a unix socket's name holds 107 bytes.

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 #[test]
 fn real_traffic_flows_both_ways_in_both_families() -> Result<()> {
-    if !can_run("real_traffic_flows_both_ways_in_both_families") {
+    if !can_run() {
         return Ok(());
     }
     for arena in [Arena::without_agent(Setup::HostTc)?, Arena::without_neighbours(Setup::Guest)?] {
@@ -31,7 +31,7 @@ fn real_traffic_flows_both_ways_in_both_families() -> Result<()> {
 
 #[test]
 fn silence_is_told_from_a_refusal() -> Result<()> {
-    if !can_run("silence_is_told_from_a_refusal") {
+    if !can_run() {
         return Ok(());
     }
     let arena = Arena::without_agent(Setup::HostTc)?;
@@ -48,7 +48,7 @@ fn silence_is_told_from_a_refusal() -> Result<()> {
 /// Every frame of the builder is judged by the kernel's own stack: wrong checksums would not arrive.
 #[test]
 fn hand_written_packets_are_what_the_kernel_takes() -> Result<()> {
-    if !can_run("hand_written_packets_are_what_the_kernel_takes") {
+    if !can_run() {
         return Ok(());
     }
     let arena = Arena::without_agent(Setup::HostTc)?;
@@ -94,7 +94,7 @@ fn hand_written_packets_are_what_the_kernel_takes() -> Result<()> {
 
 #[test]
 fn a_machine_has_a_bpffs_of_its_own() -> Result<()> {
-    if !can_run("a_machine_has_a_bpffs_of_its_own") {
+    if !can_run() {
         return Ok(());
     }
     let machine = Namespace::machine("machine")?;
@@ -108,7 +108,7 @@ fn a_machine_has_a_bpffs_of_its_own() -> Result<()> {
 
 #[test]
 fn three_tiers_reach_each_other_when_nothing_is_enforced() -> Result<()> {
-    if !can_run("three_tiers_reach_each_other_when_nothing_is_enforced") {
+    if !can_run() {
         return Ok(());
     }
     let lab = ThreeTier::new()?;
@@ -132,7 +132,7 @@ fn three_tiers_reach_each_other_when_nothing_is_enforced() -> Result<()> {
 /// Namespaces, veths and processes go with their owner, and a panic is no exception.
 #[test]
 fn nothing_is_left_of_a_lab() -> Result<()> {
-    if !can_run("nothing_is_left_of_a_lab") {
+    if !can_run() {
         return Ok(());
     }
     let outside = Namespace::new("outside")?;

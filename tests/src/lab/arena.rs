@@ -141,7 +141,8 @@ impl Arena {
     }
 
     /// A policy whose one group `g` holds `rules`, the lines below `g:` in flow style
-    /// (`inbound: [{allow: https, from: anywhere}], outbound: []`).
+    /// (`inbound: [{allow: https, from: [PEER]}], outbound: []`). `PEER` and `INSTANCE` stand for
+    /// both addresses of either.
     #[must_use]
     pub fn policy(&self, rules: &str) -> String {
         self.policy_with(rules, "")
@@ -151,6 +152,12 @@ impl Arena {
     #[must_use]
     pub fn policy_with(&self, rules: &str, keys: &str) -> String {
         let entry = self.entry("g", keys);
+        let both = |of: fn(&Self, Family) -> IpAddr| {
+            format!("{}, \"{}\"", of(self, Family::V4), of(self, Family::V6))
+        };
+        let rules = rules
+            .replace("PEER", &both(Self::peer_address))
+            .replace("INSTANCE", &both(Self::instance_address));
         format!("version: 1\ngroups:\n  g: {{{rules}}}\ninterfaces:\n  - {entry}\n")
     }
 
