@@ -105,6 +105,49 @@ pub fn without_root(command: &mut Command) {
     unsafe { command.pre_exec(give_up) };
 }
 
+/// Makes the child of `command` meet a kernel without eBPF: `bpf(2)` answers `ENOSYS`. After [`place`].
+pub fn without_bpf(command: &mut Command) {
+    const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS, at offset 0 of seccomp_data: the number.
+    const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let number = u32::try_from(libc::SYS_bpf).unwrap_or_default();
+    let errno = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::ENOSYS).unwrap_or_default();
+    let line = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    let mut filter = [
+        line(LOAD_NUMBER, 0, 0),
+        libc::sock_filter { jf: 1, ..line(JUMP_EQUAL, 0, number) },
+        line(RETURN, 0, errno),
+        line(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: prctl is async-signal-safe; the program points at four instructions that the
+        // closure owns, and the kernel copies them.
+        unsafe {
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+            check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program))?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only makes the system calls above and allocates nothing.
+    unsafe { command.pre_exec(install) };
+}
+
+/// A terminal: the end that a program sits at, and the end that shows what it writes.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (mut shows, mut sits) = (-1, -1);
+    let size = libc::winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: two integers to write to, no name or settings, and a size that outlives the call.
+    check(unsafe {
+        libc::openpty(&raw mut shows, &raw mut sits, std::ptr::null_mut(), std::ptr::null(), &raw const size)
+    })?;
+    // SAFETY: both are fresh descriptors that nobody else owns.
+    Ok(unsafe { (OwnedFd::from_raw_fd(sits), OwnedFd::from_raw_fd(shows)) })
+}
+
 /// Sends a signal to one process.
 ///
 /// # Errors

@@ -295,6 +295,19 @@ impl Arena {
         if self.setup == Setup::Guest { self.far_socket() } else { self.machine_socket() }
     }
 
+    /// Another wire: `interface` on the machine with these addresses, `far1` in a new namespace.
+    ///
+    /// # Errors
+    /// `ip` refuses.
+    pub fn another_wire(&self, interface: &str, near: &[&str], far: &[&str]) -> Result<Namespace> {
+        let namespace = Namespace::new(interface)?;
+        wire::join(
+            &End { namespace: &self.machine, interface, mac: Mac::local(3), addresses: near },
+            &End { namespace: &namespace, interface: "far1", mac: Mac::local(4), addresses: far },
+        )?;
+        Ok(namespace)
+    }
+
     /// The product's counters now.
     ///
     /// # Errors
