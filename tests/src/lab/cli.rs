@@ -95,16 +95,6 @@ impl Cli {
         Output::of(self.command(arguments)?, &format!("sg-agent {}", arguments.join(" ")))
     }
 
-    /// Runs a command as a user without privileges.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub fn run_without_root(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = self.command(arguments)?;
-        syscall::without_root(&mut command);
-        Output::of(command, &format!("(as nobody) sg-agent {}", arguments.join(" ")))
-    }
-
     /// Runs a command that must succeed.
     ///
     /// # Errors
