@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::lab::Cli;
 
-/// Names a counter: interface, direction, and `allowed` or a drop reason.
+/// Names a counter: interface, direction, and `allowed`, a drop reason, or `audited` and the reason
+/// why an interface in audit mode would have dropped what it allowed.
 pub type Key = (String, String, String);
 
 /// Packets and bytes.
@@ -58,6 +59,15 @@ impl Counters {
                     "{name} {direction}: dropped is {dropped:?}, its reasons add up to {sum:?}"
                 );
                 let allowed = Count::parse(&counts["allowed"]).context("allowed")?;
+                if let Some(audited) = counts["audited_reasons"].as_object() {
+                    for (reason, value) in audited {
+                        let count = Count::parse(value).with_context(|| reason.clone())?;
+                        all.insert(
+                            (name.to_owned(), direction.to_owned(), format!("audited {reason}")),
+                            count,
+                        );
+                    }
+                }
                 all.insert((name.to_owned(), direction.to_owned(), "allowed".to_owned()), allowed);
             }
         }

@@ -1,5 +1,6 @@
 //! The system calls that the standard library has no name for: namespaces, mounts, signals and
-//! packet sockets. The only file of this crate with `unsafe`; every function of it is safe to call.
+//! packet sockets, and in [`program`] foreign eBPF programs. The only files of this crate with `unsafe`; every
+//! function is safe to call.
 //!
 //! What a namespace is for, and when it goes away, is [`crate::lab`]'s business.
 
@@ -19,6 +20,8 @@ use std::{
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
+
+pub mod program;
 
 /// Whether the process has the effective user id of root.
 #[must_use]

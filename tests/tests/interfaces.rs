@@ -31,8 +31,13 @@ fn audit_passes_and_counts_what_it_would_drop(setup: Setup) -> Result<()> {
         }
         let moved = arena.counters()?.since(&before)?;
         for direction in ["inbound", "outbound"] {
-            let would_drop = moved.of("eth0", direction, "no_rule");
+            let would_drop = moved.of("eth0", direction, "audited no_rule");
             assert!(would_drop >= 3, "{direction}: three probes at least have no rule: {moved:?}");
+            assert_eq!(
+                moved.of("eth0", direction, "no_rule"),
+                0,
+                "{direction}: nothing is dropped: {moved:?}"
+            );
         }
     }
     Ok(())

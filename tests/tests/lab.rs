@@ -9,6 +9,7 @@ use sg_tests::{
         traffic::bind_udp,
     },
     packet::{Extension, Icmp, Packet, Tcp, Udp},
+    syscall::program::{Foreign, Hook},
 };
 
 const SOON: Duration = Duration::from_secs(2);
@@ -149,5 +150,32 @@ fn nothing_is_left_of_a_lab() -> Result<()> {
     .join();
     let message = panicked.unwrap_err();
     assert_eq!(message.downcast_ref::<String>().map(String::as_str), Some("in machine"));
+    Ok(())
+}
+
+/// The foreign programs of other tests do attach, and tell when they are gone.
+#[test]
+fn foreign_programs_attach_and_notice_the_end() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let arena = Arena::without_agent(Setup::HostTc)?;
+    let hooks = [(Hook::Xdp, 2), (Hook::TcIngress, 0), (Hook::TcEgress, 0)];
+    let mut programs = vec![];
+    for (hook, verdict) in hooks {
+        programs.push(arena.machine.enter(|| Ok(Foreign::attach("eth0", hook, "stranger", verdict)?))?);
+    }
+    assert_eq!(arena.inbound(Probe::Tcp(443), Family::V4)?, Outcome::Answered);
+    for program in &programs {
+        ensure!(program.is_attached()?, "attached: {program:?}");
+    }
+    arena.machine.ip(&["link delete eth0"])?;
+    for program in &programs {
+        ensure!(!program.is_attached()?, "gone: {program:?}");
+    }
+    let dropping = arena.another_wire("eth1", &["10.99.0.1/24"], &["10.99.0.2/24"])?;
+    let _drop = arena.machine.enter(|| Ok(Foreign::attach("eth1", Hook::Xdp, "stranger", 1)?))?;
+    let target = [10, 99, 0, 1].into();
+    assert_eq!(Probe::Ping.run(&dropping, None, &arena.machine, target)?, Outcome::Silent);
     Ok(())
 }

@@ -22,21 +22,57 @@ fn started() -> Result<ThreeTier> {
 fn rows(lab: &ThreeTier) -> Vec<Row<'_>> {
     let web = |from, probe, passes| Row { from, to: &lab.web, target: ThreeTier::web_address, probe, passes };
     let db = |from, probe, passes| Row { from, to: &lab.db, target: ThreeTier::db_address, probe, passes };
+    let host = |from, probe, passes| Row { from, to: &lab.host, target: host_address, probe, passes };
+    let outside =
+        |from, probe, passes| Row { from, to: &lab.attacker, target: attacker_address, probe, passes };
     vec![
+        // The site, for everyone, and nothing else but an administrator's ping.
         web(&lab.client, Probe::Tcp(443), true),
         web(&lab.attacker, Probe::Tcp(443), true),
-        web(&lab.db, Probe::Tcp(22), false),
         web(&lab.client, Probe::Tcp(22), false),
-        web(&lab.attacker, Probe::Tcp(8080), false),
-        web(&lab.attacker, Probe::Udp(443), false),
+        web(&lab.attacker, Probe::Tcp(22), false),
+        web(&lab.attacker, Probe::Tcp(80), false),
         web(&lab.attacker, Probe::Tcp(5432), false),
+        web(&lab.attacker, Probe::Udp(443), false),
+        web(&lab.client, Probe::Ping, true),
+        web(&lab.attacker, Probe::Ping, false),
+        // The database, for the web tier.
         db(&lab.web, Probe::Tcp(5432), true),
         db(&lab.client, Probe::Tcp(5432), false),
         db(&lab.attacker, Probe::Tcp(5432), false),
+        db(&lab.host, Probe::Tcp(5432), false),
         db(&lab.web, Probe::Tcp(22), false),
         db(&lab.web, Probe::Udp(5432), false),
+        db(&lab.client, Probe::Ping, true),
         db(&lab.attacker, Probe::Ping, false),
+        // The host, for administrators.
+        host(&lab.client, Probe::Tcp(22), true),
+        host(&lab.attacker, Probe::Tcp(22), false),
+        host(&lab.attacker, Probe::Ping, false),
+        // What the guests may open: the web guest names and updates, the database nothing.
+        outside(&lab.web, Probe::Udp(53), true),
+        outside(&lab.web, Probe::Tcp(443), true),
+        outside(&lab.web, Probe::Tcp(80), false),
+        outside(&lab.web, Probe::Ping, false),
+        outside(&lab.db, Probe::Tcp(443), false),
+        outside(&lab.db, Probe::Udp(53), false),
+        outside(&lab.db, Probe::Ping, false),
+        web(&lab.db, Probe::Tcp(443), false),
     ]
+}
+
+fn host_address(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => [10, 77, 0, 1].into(),
+        Family::V6 => [0xfd77, 0, 0, 0, 0, 0, 0, 1].into(),
+    }
+}
+
+fn attacker_address(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => [10, 77, 0, 66].into(),
+        Family::V6 => [0xfd77, 0, 0, 0, 0, 0, 0, 0x66].into(),
+    }
 }
 
 #[test]
