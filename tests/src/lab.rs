@@ -3,12 +3,15 @@
 //! Everything a lab makes is held by descriptors, never by names: network namespaces, the mount
 //! namespace with the private bpffs, and so the pins, the programs and the interfaces themselves.
 //! They go when the last owner goes, by return, panic or SIGKILL alike; children are killed with
-//! the thread that started them. A temporary folder is all that has to be deleted. Any number of
+//! the thread that started them. A temporary folder is all that has to be deleted; after
+//! SIGKILL the next lab does it. Any number of
 //! labs can exist beside each other.
 
 use std::{
+    fs,
     io::Write as _,
     path::Path,
+    sync::Once,
     thread,
     time::{Duration, Instant},
 };
@@ -75,12 +78,32 @@ macro_rules! each_setup {
     )*};
 }
 
+/// How the names of temporary folders begin; the process id follows.
+const FOLDER: &str = "sg-lab-";
+
 /// A temporary folder with a short path: a unix socket's name holds 107 bytes.
 ///
 /// # Errors
 /// The folder cannot be made.
 pub fn folder() -> Result<TempDir> {
-    tempfile::Builder::new().prefix("sg-lab-").tempdir().context("make the lab's temporary folder")
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(sweep);
+    let prefix = format!("{FOLDER}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().context("make the lab's temporary folder")
+}
+
+/// Deletes the folders of processes that were killed before they could do it themselves.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'));
+        if let Some((process, _)) = owner
+            && !Path::new("/proc").join(process).exists()
+        {
+            // Another process may be sweeping as well, and the folder may be another user's.
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
 }
 
 /// Waits until `holds` answers true.
