@@ -3,4 +3,5 @@
 pub mod compile;
 pub mod document;
 pub mod image;
+pub mod kernel;
 pub mod policy;
