@@ -47,6 +47,7 @@ pub use self::{
     error::KernelError,
     events::DropEvents,
     flows::FlowView,
+    load::object,
     reader::Reader,
     sockets::{Socket, sockets},
 };
