@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
 };
 
 use super::{
@@ -77,11 +78,7 @@ impl Held {
             }
         }
         unlink(&path)?;
-        let link = match attach_type(hook) {
-            Some(attach_type) => syscall::link_tcx(program.fd.as_fd(), ifindex, attach_type),
-            None => syscall::link_xdp(program.fd.as_fd(), ifindex),
-        };
-        let link = link.map_err(failed)?;
+        let link = link(program, ifindex, hook).map_err(failed)?;
         syscall::pin(link.as_fd(), &path).map_err(failed)?;
         self.links.insert((ifindex, hook), link);
         Ok(())
@@ -113,6 +110,29 @@ impl Held {
             self.links.get(&(ifindex, hook)).and_then(|link| program_of(link, ifindex))
         } else {
             running_filter(ifindex, hook)
+        }
+    }
+}
+
+/// Makes a link. One that nobody holds any more is still in the way for as long as the kernel takes
+/// to free it.
+fn link(program: &Loaded, ifindex: u32, hook: HookKind) -> io::Result<OwnedFd> {
+    const ATTEMPTS: u32 = 5;
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut attempt = 0;
+    loop {
+        let link = match attach_type(hook) {
+            Some(attach_type) => syscall::link_tcx(program.fd.as_fd(), ifindex, attach_type),
+            None => syscall::link_xdp(program.fd.as_fd(), ifindex),
+        };
+        match link {
+            Err(error)
+                if attempt < ATTEMPTS && matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) =>
+            {
+                attempt += 1;
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
         }
     }
 }

@@ -100,6 +100,10 @@ fn a_renamed_interface_stays_enforced() {
     sandbox(|sandbox| {
         let mut kernel = sandbox.enforcing(WEB);
         let mut open = sandbox.connect(ALLOWED).unwrap();
+        for end in [&open.0, &open.1] {
+            // Neighbours are asked for anew, and TCP repeats what was lost.
+            end.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        }
         shell(
             "ip link set h0 down; ip link set h0 name web0; ip link set web0 up; ip addr replace 10.9.0.1/24 dev web0",
         );

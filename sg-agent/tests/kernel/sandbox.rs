@@ -33,7 +33,7 @@ pub(crate) const WEB: &str = "
 version: 1
 groups:
   web:
-    inbound: [{allow: tcp/80, from: anywhere}]
+    inbound: [{allow: tcp/80, from: [10.9.0.0/24, 'fd09::/64']}]
 ";
 pub(crate) const NOTHING: &str = "
 version: 1
