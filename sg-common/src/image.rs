@@ -113,7 +113,7 @@ pub struct Header {
     pub zones: u32,
     /// Number of zones.
     pub zone_count: u32,
-    /// SHA-256 of every other node, as little-endian words.
+    /// SHA-256 of the whole image as little-endian words, these eight taken as zero.
     pub digest: [u32; 8],
 }
 

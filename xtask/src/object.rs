@@ -1,0 +1,47 @@
+//! What must not be in the compiled programs, whatever the compiler thought best.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind};
+
+use crate::toolchain::{PROFILE, TARGET};
+use crate::{run, workspace};
+
+/// LLVM 21 and later call this where they see undefined behaviour; kernels before 6.16 refuse the
+/// program.
+const TRAP: &str = "__bpf_trap";
+
+/// Checks the object that the last build left, and says what is in it.
+///
+/// # Errors
+/// A call to [`TRAP`], or a symbol that nothing defines.
+pub(crate) fn check() -> Result<()> {
+    let path = workspace::ebpf_target_dir().join(TARGET).join(PROFILE).join("sg-ebpf");
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let summary = inspect(&bytes).with_context(|| path.display().to_string())?;
+    run::say(&format!("object: {summary}"));
+    Ok(())
+}
+
+fn inspect(bytes: &[u8]) -> Result<String> {
+    let object = object::File::parse(bytes).context("not an ELF object")?;
+    for symbol in object.symbols() {
+        let name = symbol.name().context("a symbol without a readable name")?;
+        if name == TRAP {
+            bail!("calls {TRAP}: the compiler saw undefined behaviour; find it with llvm-objdump -dr");
+        }
+        if symbol.is_undefined() && !name.is_empty() {
+            bail!("`{name}` is undefined: no kernel can load this");
+        }
+    }
+    let sections =
+        object.sections().filter(|section| section.kind() == SectionKind::Text && section.size() > 0);
+    let programs: Vec<_> = sections
+        .map(|section| format!("{} {}", section.name().unwrap_or("?"), section.size() / INSTRUCTION))
+        .collect();
+    Ok(format!("{} bytes; instructions by section: {}", bytes.len(), programs.join(", ")))
+}
+
+/// Bytes in an instruction.
+const INSTRUCTION: u64 = 8;

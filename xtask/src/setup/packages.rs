@@ -1,0 +1,150 @@
+//! Debian's and Ubuntu's packages: what is installed, what could be, and installing it.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::sync::Once;
+
+use anyhow::{Context as _, Error, Result, bail, ensure};
+
+use crate::toolchain::find_program;
+use crate::{run, workspace};
+
+/// The first two numbers of an upstream version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    /// Reads `1.96.0+dfsg1-1~deb12u2` as 1.96; an epoch (`1:`) is left out.
+    fn from_str(text: &str) -> Result<Self> {
+        let upstream = text.split_once(':').map_or(text, |(_, rest)| rest);
+        let mut numbers = upstream.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok(Self { major, minor }),
+            _ => bail!("`{text}` is no version: expected two numbers with a dot between them"),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// The first set whose first package is to be had in version `minimum` or later.
+pub(crate) fn first_with<const N: usize>(
+    sets: &[[&'static str; N]],
+    minimum: Version,
+) -> Result<Option<[&'static str; N]>> {
+    present()?;
+    let find = || {
+        sets.iter().copied().find(|names| {
+            names.first().and_then(|name| candidate(name)).is_some_and(|version| version >= minimum)
+        })
+    };
+    if let Some(names) = find() {
+        return Ok(Some(names));
+    }
+    // On a fresh machine there are no lists at all.
+    refresh()?;
+    Ok(find())
+}
+
+/// Installs what is not installed; whether there was anything.
+///
+/// # Errors
+/// Without apt-get or without root: the packages and the command to install them with.
+pub(crate) fn install(names: &[&str]) -> Result<bool> {
+    let missing: Vec<_> = names.iter().copied().filter(|name| !is_installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    present()?;
+    privileged(&format!("apt-get install {}", missing.join(" ")))?;
+    if missing.iter().any(|name| candidate(name).is_none()) {
+        refresh()?;
+    }
+    if let Some(unknown) = missing.iter().find(|name| candidate(name).is_none()) {
+        bail!("this distribution has no package `{unknown}`");
+    }
+    run::say(&format!("setup: installing {}", missing.join(", ")));
+    let mut apt = apt_get("install");
+    // Never at the price of another package.
+    apt.args(["--yes", "--no-install-recommends", "--no-remove", "-qq"]).args(&missing);
+    if run::run(&mut apt).is_err() {
+        // Old lists name files that the mirror no longer has.
+        refresh()?;
+        run::run(&mut apt)?;
+    }
+    Ok(true)
+}
+
+fn is_installed(name: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", name]);
+    run::capture(&mut query).is_ok_and(|status| status == "installed")
+}
+
+/// The version that apt would install.
+fn candidate(name: &str) -> Option<Version> {
+    let policy = run::capture(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", name])).ok()?;
+    policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?.parse().ok()
+}
+
+/// Fetches the package lists, once in a run.
+fn refresh() -> Result<()> {
+    static ONCE: Once = Once::new();
+    privileged("apt-get update")?;
+    let mut done = Ok(());
+    ONCE.call_once(|| {
+        run::say("setup: fetching the package lists");
+        done = run::run(apt_get("update").arg("-qq"));
+    });
+    done
+}
+
+fn present() -> Result<()> {
+    find_program("apt-get")
+        .map(|_| ())
+        .context("no apt-get: only Debian's and Ubuntu's packages are known here")
+}
+
+fn privileged(command: &str) -> Result<()> {
+    ensure!(workspace::is_root(), "needs root; run `sudo {command}`, or setup as root");
+    Ok(())
+}
+
+fn apt_get(subcommand: &str) -> Command {
+    let mut apt = Command::new("apt-get");
+    // Another apt may be at work on a fresh machine.
+    apt.args([subcommand, "-o", "DPkg::Lock::Timeout=300"]);
+    apt.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    apt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_packages_compare_by_number() {
+        let version = |text: &str| text.parse::<Version>().unwrap();
+        assert!(version("1.96.0+dfsg1-1~deb12u2") >= version("1.95"));
+        assert!(version("1.63.0+dfsg1-2") < version("1.95"));
+        assert!(version("1.100.0") > version("1.95"));
+        assert_eq!(version("1:22.1.8-1~deb12u1"), version("22.1"));
+    }
+
+    #[test]
+    fn what_is_no_version_is_refused() {
+        for text in ["", "(none)", "1", "x.1"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+}

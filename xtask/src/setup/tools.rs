@@ -1,0 +1,47 @@
+//! Programs that the tests, the demo and CI call.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::setup::packages;
+use crate::toolchain::find_program;
+use crate::{run, workspace};
+
+/// Programs of the lab and the packages that have them.
+const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
+/// Subcommands of cargo and the rustup components that have them.
+const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
+const DENY_VERSION: &str = "0.20.2";
+
+/// What the lab calls; whether anything was installed.
+pub(crate) fn ensure_programs() -> Result<bool> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
+    let (programs, names): (Vec<_>, Vec<_>) = missing.copied().unzip();
+    packages::install(&names).with_context(|| format!("the lab calls {}", programs.join(", ")))
+}
+
+/// The formatter and the linter of the toolchain that runs this.
+pub(crate) fn ensure_components() -> Result<()> {
+    for (subcommand, component) in COMPONENTS {
+        if !answers(subcommand) {
+            run::say(&format!("setup: adding {component}"));
+            run::run(Command::new("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+/// The checker of licences and sources.
+pub(crate) fn ensure_deny() -> Result<()> {
+    if answers("deny") {
+        return Ok(());
+    }
+    run::say("setup: building cargo-deny");
+    run::run(Command::new("cargo").args(["install", "cargo-deny", "--version", DENY_VERSION, "--locked"]))
+}
+
+/// Whether `cargo SUBCOMMAND` is there.
+fn answers(subcommand: &str) -> bool {
+    run::capture(workspace::cargo(subcommand).arg("--version")).is_ok()
+}

@@ -1,0 +1,99 @@
+//! One source file as the rules see it: without comments, strings and tests, with line numbers.
+
+use crate::tidy::{Finding, Severity};
+
+/// A file's code.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// From the workspace's root, with `/`.
+    pub(crate) path: String,
+    /// Line by line, what is left of comments and strings blanked out; ends where the tests begin.
+    code: Vec<String>,
+}
+
+impl Source {
+    /// Reads a file's text. Tests are what follows the first `#[cfg(test)]` that stands at a line's
+    /// beginning: by habit they close the file.
+    pub(crate) fn new(path: &str, text: &str) -> Self {
+        let blanked = blank(text);
+        let code = blanked.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).map(str::to_owned);
+        Self { path: path.to_owned(), code: code.collect() }
+    }
+
+    /// Numbered from 1.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code.iter().enumerate().map(|(index, line)| (index + 1, line.as_str()))
+    }
+
+    /// How many lines stand before the tests, comments included.
+    pub(crate) fn code_lines(&self) -> usize {
+        self.code.len()
+    }
+
+    /// A finding in this file.
+    pub(crate) fn finding(&self, severity: Severity, line: usize, what: String) -> Finding {
+        Finding { severity, path: self.path.clone(), line, what }
+    }
+}
+
+/// Replaces comments and the insides of strings by nothing, and keeps the line breaks.
+fn blank(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if rest.starts_with("r#\"") {
+            rest.find("\"#").map_or(rest.len(), |end| end + 2)
+        } else if next == '"' {
+            string_end(rest)
+        } else if rest.starts_with("'\"'") {
+            3
+        } else {
+            out.push(next);
+            rest = &rest[next.len_utf8()..];
+            continue;
+        };
+        let (gone, kept) = rest.split_at(skipped);
+        out.extend(gone.chars().filter(|&c| c == '\n'));
+        rest = kept;
+    }
+    out
+}
+
+/// Where the string that `text` begins with ends.
+fn string_end(text: &str) -> usize {
+    let mut escaped = false;
+    for (index, character) in text.char_indices().skip(1) {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return index + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_strings_are_gone_and_lines_keep_their_numbers() {
+        let source = Source::new(
+            "a.rs",
+            "//! aya\nlet a = \"aya \\\" // aya\"; /* aya\naya */ let b = '\"';\nlet c = r#\"aya\n\"aya\"#; // aya\nend\n",
+        );
+        let text: Vec<_> = source.lines().map(|(_, line)| line.trim()).collect();
+        assert_eq!(text, ["", "let a = ;", "let b = ;", "let c =", ";", "end"]);
+    }
+
+    #[test]
+    fn tests_are_left_out() {
+        let source = Source::new("a.rs", "fn a() {}\n#[cfg(test)]\nmod tests {}\n");
+        assert_eq!(source.code_lines(), 1);
+    }
+}
