@@ -8,6 +8,8 @@ use std::{fmt, io, process::ExitCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::{kernel::KernelError, state::StateError};
+
 /// Exit statuses, as the command line's contract numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +81,30 @@ impl Failure {
         };
         let failure = Self::new(exit, what, error);
         if exit == Exit::Permission { failure.with_remedy(AS_ROOT) } else { failure }
+    }
+
+    /// What the kernel refused.
+    pub fn kernel(what: impl Into<String>, error: &KernelError) -> Self {
+        let exit = if error.is_permission() {
+            Exit::Permission
+        } else if error.is_unsupported() {
+            Exit::Unsupported
+        } else {
+            Exit::Failed
+        };
+        Self { remedy: error.remedy(), ..Self::new(exit, what, error) }
+    }
+
+    /// What the state folder refused.
+    pub fn state(error: StateError) -> Self {
+        match error {
+            StateError::Io { operation, path, source } => {
+                Self::io(format!("{operation} {}", path.display()), &source)
+            }
+            other @ (StateError::Locked { .. } | StateError::Damaged { .. } | StateError::Format { .. }) => {
+                Self::new(Exit::Failed, "use the state folder", other)
+            }
+        }
     }
 
     /// The operation needs root.

@@ -24,8 +24,8 @@ mod record;
 mod submission;
 
 pub use self::{
-    record::{FORMAT, HookRecord, Record, RuleRecord, ZoneRecord},
-    submission::{Submission, Text},
+    record::{FORMAT, Record, RuleRecord, ZoneRecord},
+    submission::{Submission, Text, hex},
 };
 
 /// How many generations are kept.

@@ -135,8 +135,13 @@ pub(super) mod tests {
         Interface {
             ifindex,
             name: name.to_owned(),
+            kind: None,
+            arphrd: 1,
+            bare_ip: false,
+            is_supported: true,
+            mac: vec![2, 0, 0, 0, 0, 1],
+            is_up: true,
             addresses: addresses.iter().map(|address| Prefix::parse(address).unwrap().0).collect(),
-            ..Interface::default()
         }
     }
 

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::state::{Record, ZoneRecord};
+
 /// What a zone number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -22,6 +24,16 @@ pub enum Slot {
 pub struct ZoneTable(pub BTreeMap<u32, Slot>);
 
 impl ZoneTable {
+    /// The table that a record remembers.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let slot = |zone: &ZoneRecord| match zone.is_retired {
+            true => Slot::Retired(zone.ifindex),
+            false => Slot::Used(zone.ifindex),
+        };
+        Self(record.zones.iter().map(|zone| (zone.zone, slot(zone))).collect())
+    }
+
     /// The zone of an interface.
     #[must_use]
     pub fn zone_of(&self, ifindex: u32) -> Option<u32> {

@@ -48,7 +48,7 @@ pub struct RuleRecord {
 }
 
 /// One attached interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneRecord {
     /// Its number.
     pub zone: u32,
@@ -56,10 +56,8 @@ pub struct ZoneRecord {
     pub ifindex: u32,
     /// The interface's name when the record was written.
     pub name: String,
-    /// The interface is not attached any more, or not yet again: all passes and nothing is counted.
+    /// No entry matches the interface any more: everything passed until it was detached.
     pub is_retired: bool,
-    /// The interface carries bare IP.
-    pub is_bare_ip: bool,
     /// The `match` of its entry.
     pub entry: String,
     /// The groups that it carries.
@@ -68,8 +66,6 @@ pub struct ZoneRecord {
     pub side: String,
     /// `enforce` or `audit`.
     pub mode: String,
-    /// The `hook` of its entry: `auto`, `xdp` or `tc`.
-    pub hook: String,
     /// Whether only its own addresses may leave and be entered.
     pub source_check: bool,
     /// The parts of the infrastructure set that pass.
@@ -78,23 +74,4 @@ pub struct ZoneRecord {
     pub permit_ethertypes: Vec<u16>,
     /// The instance's addresses.
     pub addresses: Vec<String>,
-    /// Where it is enforced; empty until it is attached.
-    pub hooks: Vec<HookRecord>,
-    /// Why it is not enforced.
-    pub problem: Option<String>,
-}
-
-/// One hook of an attached interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookRecord {
-    /// `inbound` or `outbound`.
-    pub direction: String,
-    /// `xdp`, `tc_ingress` or `tc_egress`.
-    pub hook: String,
-    /// How: `native`, `tcx`, `clsact`.
-    pub mode: String,
-    /// Why there.
-    pub why: String,
-    /// Programs of others at the same hook.
-    pub other_programs: Vec<String>,
 }
