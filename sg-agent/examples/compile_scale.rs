@@ -1,22 +1,29 @@
 //! How long large policies take to compile, and how large their images are.
 //!
-//! `cargo run --release -p sg-agent --example compile_scale` prints a line a policy: the median of
-//! several runs of `compile` alone, and the bytes of the whole image for each prefix.
+//! `cargo run --release -p sg-agent --example compile_scale` prints a line a policy: the quickest
+//! of several runs of `compile` alone, the bytes of the whole image for each prefix, and what a lookup of
+//! a random address takes, half of them in a prefix.
 
 use std::{collections::BTreeMap, io::Write as _, time::Instant};
 
 use sg_agent::{
     compile::{Input, Limits, RuleNumbers, Zone, compile},
+    image::Image,
     policy::{
         Group, GroupIndex, Infrastructure, Membership, Mode, Peer, Policy, Position, PrefixList,
         PrefixListIndex, Rule, Service, Side,
     },
 };
-use sg_common::addr::{Addr, Prefix};
+use sg_common::{
+    addr::{Addr, Family, Prefix},
+    image,
+    tuple::{Direction, Selector, Table},
+};
 
 const RULES: usize = 10_000;
 const PREFIXES: usize = 100_000;
 const RUNS: usize = 9;
+const ROUND: usize = 2_000;
 
 /// A fixed sequence of numbers that look random (splitmix64).
 struct Random(u64);
@@ -103,6 +110,51 @@ fn nested(mut address: impl FnMut() -> u32) -> Policy {
     policy((0..PREFIXES).map(|at| rule(at, peers(at))).collect(), Vec::new())
 }
 
+/// Addresses in random order: the first of every prefix, and one beside it.
+fn asked(policy: &Policy, random: &mut Random) -> Vec<Addr> {
+    let listed = policy.prefix_lists.iter().flat_map(|list| &list.entries);
+    let peers = policy.groups.iter().flat_map(|group| &group.inbound).flat_map(|rule| &rule.peers);
+    let direct = peers.filter_map(|peer| match peer {
+        Peer::Prefix(prefix) => Some(prefix),
+        Peer::PrefixList(_) | Peer::Group(_) => None,
+    });
+    let mut asked: Vec<Addr> = listed
+        .chain(direct)
+        .flat_map(|prefix| {
+            let flip = match prefix.family() {
+                Family::V4 => 1 << 31,
+                Family::V6 => 1 << 63,
+            };
+            [prefix.first(), Addr::from_bits(prefix.first().to_bits() ^ flip)]
+        })
+        .collect();
+    for at in (1..asked.len()).rev() {
+        asked.swap(at, random.next() as usize % (at + 1));
+    }
+    asked
+}
+
+/// Nanoseconds that one lookup takes.
+fn lookup(image: &Image, asked: &[Addr]) -> anyhow::Result<f64> {
+    let corrupt = |_| anyhow::anyhow!("a lookup left the image");
+    let zone = image::zone(image, 0).map_err(corrupt)?;
+    let selector = Selector { table: Table::Tcp, value: 443 };
+    // Rounds short enough to run undisturbed, and the quickest of several over the same addresses.
+    let mut best = vec![f64::INFINITY; asked.len().div_ceil(ROUND)];
+    for _ in 0..RUNS {
+        for (best, asked) in best.iter_mut().zip(asked.chunks(ROUND)) {
+            let start = Instant::now();
+            for address in asked {
+                let word =
+                    image::rule(image, zone, Direction::Inbound, *address, selector).map_err(corrupt)?;
+                std::hint::black_box(word);
+            }
+            *best = best.min(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(best.iter().sum::<f64>() * 1e9 / asked.len() as f64)
+}
+
 fn main() -> anyhow::Result<()> {
     let mut random = Random(1);
     let policies = [
@@ -143,11 +195,12 @@ fn main() -> anyhow::Result<()> {
         }
         times.sort_unstable();
         image.verify()?;
+        let lookup = lookup(&image, &asked(policy, &mut random))?;
         let (stats, bytes) = (image.stats(), image.size());
         writeln!(
             out,
-            "{name:<50} {:>8.1} {:>9} {:>9} {bytes:>9} {:>6.1}",
-            times[RUNS / 2].as_secs_f64() * 1e3,
+            "{name:<50} {:>8.1} {:>9} {:>9} {bytes:>9} {:>6.1} {lookup:>6.1}",
+            times[0].as_secs_f64() * 1e3,
             stats.prefixes,
             stats.intervals,
             bytes as f64 / stats.prefixes as f64,

@@ -19,8 +19,8 @@
 //!   address. The keys lie in a static B-tree: node *n* of 16 (IPv4) or 8 (IPv6) keys has the
 //!   children `n * 17 + 1 ..` or `n * 9 + 1 ..`; a search keeps the smallest key that is not below
 //!   the address. Values are class numbers, stored beside in the same order. The IPv6 tree is built
-//!   over the high halves; where one high half is cut further, its class is a *subtree* over the
-//!   low halves. Unused keys are all ones and carry the last interval's value.
+//!   over the high halves; where one high half is cut further, its class is a *run* of low halves
+//!   or a *subtree* over them. Unused keys are all ones and carry the last interval's value.
 //! * **Selector → rule.** A class has a table each for TCP, UDP, ICMP and other protocols. A table
 //!   opens nothing, everything, or what a search tree of 16-bit values says: its leaves hold ten
 //!   range ends and ten rule words, its inner nodes thirty ends and the first of up to 31
@@ -214,6 +214,11 @@ pub mod class_word {
     pub const ALL: u32 = 1;
     /// Table tag: the payload is the root of a selector tree with `tag - TREE` inner levels.
     pub const TREE: u32 = 2;
+    /// Word 0 of a class that is one run of low halves, as a single host or a prefix longer than 64
+    /// bits makes: most high halves that are cut at all are cut so. Words 1 and 2 are the first low
+    /// half of the run, words 3 and 4 the last, low word first; word 5 is the class number inside of
+    /// it and word 6 the one outside.
+    pub const RUN: u32 = u32::MAX - 1;
     /// Word 0 of a class that is a subtree over low halves. Its words 1 to 3 are
     /// [`super::rule_set_word::KEYS`] to [`super::rule_set_word::VALUES`] of it; classes and width
     /// are those of the rule set that led here.
@@ -348,7 +353,17 @@ fn class<N: Nodes + ?Sized>(
     }
     let half = classes.wrapping_add(number);
     let class_node = node(nodes, half / 2)?;
-    if class_node.half_word(half, 0)? != class_word::SUBTREE {
+    let kind = class_node.half_word(half, 0)?;
+    if kind == class_word::RUN {
+        let low_half = |word| -> Result<u64, Corrupt> {
+            let high = class_node.half_word(half, word + 1)?;
+            Ok(u64::from(class_node.half_word(half, word)?) | u64::from(high) << 32)
+        };
+        let inside = low_half(1)? <= address.lo() && address.lo() <= low_half(3)?;
+        let number = class_node.half_word(half, if inside { 5 } else { 6 })?;
+        return Ok((number != 0).then_some(classes.wrapping_add(number)));
+    }
+    if kind != class_word::SUBTREE {
         return Ok(Some(half));
     }
     let low = Tree {

@@ -74,8 +74,8 @@ impl Plant for u128 {
             let class = match within {
                 Within::Whole(class) => class,
                 Within::Cut { from, to } => {
-                    let [keys, key_nodes, values] = tree(arena, &lows[from..to], numbering)?;
-                    arena.class([class_word::SUBTREE, keys, key_nodes, values, 0, 0, 0, 0])?
+                    let half = cut(arena, &lows[from..to], numbering)?;
+                    arena.class(half)?
                 }
             };
             match whole.last_mut() {
@@ -85,6 +85,22 @@ impl Plant for u128 {
         }
         tree(arena, &whole, numbering).map(|tree| rule_set(tree, numbering))
     }
+}
+
+/// The class of one high half: `lows` cover its low halves and are at least two.
+fn cut(arena: &mut Arena, lows: &[Interval<u64>], numbering: Numbering) -> Result<Half, Unplanted> {
+    let (first, run, outside) = match lows {
+        [run, outside] => (0, run, outside),
+        [before, run, after] if before.class == after.class => (before.end + 1, run, before),
+        _ => {
+            let [keys, key_nodes, values] = tree(arena, lows, numbering)?;
+            return Ok([class_word::SUBTREE, keys, key_nodes, values, 0, 0, 0, 0]);
+        }
+    };
+    let [inside, outside] = [run, outside].map(|interval| numbering.relative(interval.class));
+    let words = |half: u64| [half as u32, (half >> 32) as u32];
+    let ([first_low, first_high], [last_low, last_high]) = (words(first), words(run.end));
+    Ok([class_word::RUN, first_low, first_high, last_low, last_high, inside, outside, 0])
 }
 
 fn rule_set([keys, key_nodes, values]: [u32; 3], numbering: Numbering) -> Half {

@@ -15,6 +15,7 @@ use crate::policy::{Group, Peer, Position, PrefixList, PrefixListIndex, Rule, Se
 mod agreement;
 mod scale;
 mod sharing;
+mod whole;
 mod zones;
 
 fn nowhere() -> Position {

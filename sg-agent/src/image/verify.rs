@@ -74,7 +74,7 @@ enum Seen {
         half: u32,
         v6: bool,
     },
-    /// An IPv6 subtree depends on the rule set's classes and width.
+    /// What lies in an IPv6 high half depends on the rule set's classes and width.
     Class {
         half: u32,
         within: Option<(u32, bool)>,
@@ -133,10 +133,23 @@ impl<'a> Check<'a> {
         if key_nodes == 0 {
             return Ok(vec![values]);
         }
-        self.range("key node", keys, key_nodes)?;
-        let reach = (0..tree.levels).fold(0_u64, |reach, _| reach * u64::from(tree.keys_per_node + 1) + 1);
+        let wrong = Invalid::Reference { what: "key node", number: keys };
+        let key_nodes_found = self.range("key node", keys, key_nodes)?;
+        let children = tree.keys_per_node + 1;
+        let reach = (0..tree.levels).fold(0_u64, |reach, _| reach * u64::from(children) + 1);
         if u64::from(key_nodes) > reach {
-            return Err(Invalid::Reference { what: "key node", number: keys });
+            return Err(wrong);
+        }
+        // Every search finds a key, if the last one in order is not below any address.
+        let mut at = 0_usize;
+        while let child = (at + 1) * children as usize
+            && child < key_nodes_found.len()
+        {
+            at = child;
+        }
+        let last_key = &key_nodes_found[at].words[16 - 16 / tree.keys_per_node as usize..];
+        if last_key.iter().any(|word| *word != u32::MAX) {
+            return Err(wrong);
         }
         let count = key_nodes * tree.keys_per_node;
         let value_nodes =
@@ -158,15 +171,18 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         let words = self.half("class", half)?;
-        if words[0] == class_word::SUBTREE {
+        if matches!(words[0], class_word::SUBTREE | class_word::RUN) {
             let Some((classes, wide)) = within else {
                 return Err(Invalid::Reference { what: "class", number });
             };
-            let tree = Tree { words: &words[1..], keys_per_node: KEYS_V6, levels: LEVELS_V6, wide };
-            for value in self.values(&tree)? {
-                if value != 0 {
-                    self.class(classes, value, None)?;
-                }
+            let values = if words[0] == class_word::RUN {
+                words[5..7].to_vec()
+            } else {
+                let tree = Tree { words: &words[1..], keys_per_node: KEYS_V6, levels: LEVELS_V6, wide };
+                self.values(&tree)?
+            };
+            for value in values.into_iter().filter(|value| *value != 0) {
+                self.class(classes, value, None)?;
             }
             return Ok(());
         }
