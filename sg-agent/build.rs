@@ -1,12 +1,12 @@
 //! Compiles `sg-ebpf` for the kernel and leaves the object in `OUT_DIR/sg-ebpf`, where the agent
 //! embeds it from. It installs nothing: what it needs is found or prepared by `cargo xtask setup`.
-#![expect(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
 #![expect(unreachable_pub, reason = "xtask compiles the same module")]
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -19,7 +19,17 @@ use toolchain::{PROFILE, TARGET, TOOLCHAIN_VAR, Toolchain, candidates, find_prog
 const SOURCES: [&str; 5] =
     ["sg-ebpf/src", "sg-ebpf/Cargo.toml", "sg-common/src", "sg-common/Cargo.toml", "Cargo.lock"];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<()> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let root = manifest.parent().context("sg-agent is not inside a workspace")?;
     watch(root);
