@@ -12,6 +12,7 @@ use sg_common::{
 };
 
 pub mod eval;
+pub mod matching;
 
 /// A whole policy, from one document or a merged directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -199,7 +200,8 @@ pub struct InterfaceEntry {
     pub groups: Vec<GroupIndex>,
     /// Which side of the interface is protected.
     pub side: Side,
-    /// The instance's addresses; `None` means: the interface's own, followed live.
+    /// The instance's addresses; `None` means: the interface's own, followed live, which only
+    /// `side: host` has. A guest without `addresses` has none: `Some` of an empty list.
     pub addresses: Option<Vec<Prefix>>,
     /// Whether only the instance's own addresses may leave and be entered, defaults resolved.
     pub source_check: bool,
@@ -209,6 +211,8 @@ pub struct InterfaceEntry {
     pub hook: Hook,
     /// The parts of the infrastructure set that pass.
     pub infrastructure: Infrastructure,
+    /// EtherTypes that pass besides IP and the infrastructure set, sorted and without repetition.
+    pub permit_ethertypes: Vec<u16>,
     /// Where the entry was written.
     pub position: Position,
 }
