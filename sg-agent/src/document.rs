@@ -155,6 +155,7 @@ fn assemble(documents: Documents, files: &dyn Files, mut report: Report) -> Load
         errors,
         warnings,
         sources,
+        documents: document_count,
     }
 }
 

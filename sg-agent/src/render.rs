@@ -9,6 +9,7 @@ use serde::Serialize;
 mod applied;
 mod check;
 mod counters;
+mod drops;
 mod explain;
 mod flows;
 mod grid;

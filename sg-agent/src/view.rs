@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 mod applied;
 mod check;
 mod counters;
+mod drops;
 mod explain;
 mod flows;
 mod status;
@@ -20,6 +21,7 @@ pub use self::{
         Amount, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, GroupAmounts,
         InterfaceCounters, ReasonCounters, RuleAmount, RuleCounters,
     },
+    drops::Drop,
     explain::{Explanation, RuleAnswer},
     flows::{Flow, FlowList},
     status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered},

@@ -72,7 +72,7 @@ impl Grid {
             let cell = Cell::new(name);
             if style.colour { cell.add_attribute(Attribute::Bold) } else { cell }
         });
-        table.set_header(header.collect::<Row>());
+        table.set_header(Row::from(header.collect::<Vec<_>>()));
         for (index, kind) in columns.iter().enumerate() {
             let Some(column) = table.column_mut(index) else { continue };
             column.set_padding((0, 2));
@@ -103,7 +103,7 @@ impl Grid {
                 Tone::Title => cell.add_attribute(Attribute::Bold),
             }
         });
-        self.table.add_row(cells.collect::<Row>());
+        self.table.add_row(Row::from(cells.collect::<Vec<_>>()));
     }
 
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
