@@ -1,9 +1,9 @@
 //! The policy document as users write it: YAML or JSON text in, a validated [`Policy`] out, or
 //! everything that is wrong with it.
 //!
-//! It goes in steps: [`files`] finds and reads what was named, [`tree`] turns text into positioned
-//! values, [`decode`] turns those into drafts, [`resolve`] merges the drafts and resolves names,
-//! [`warnings`] looks at the finished policy. It knows nothing of packets, images or the kernel,
+//! It goes in steps: `files` finds and reads what was named, `tree` turns text into positioned
+//! values, `decode` turns those into drafts, `resolve` merges the drafts and resolves names,
+//! `warnings` looks at the finished policy. It knows nothing of packets, images or the kernel,
 //! and all that a hostile document can cost is bounded by [`Limits`].
 
 use std::path::PathBuf;

@@ -222,7 +222,7 @@ pub struct DropEvent {
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
-    /// IP protocol; 255 when the packet could not be parsed.
+    /// IP protocol; 0 with zero addresses when the packet could not be parsed.
     pub protocol: u8,
     /// [`Direction`] as a number.
     pub direction: u8,

@@ -90,6 +90,13 @@ pub struct Corrupt;
 pub trait Nodes {
     /// Node number `index`, or `None` past the end.
     fn node(&self, index: u32) -> Option<&Node>;
+
+    /// [`search`] over these nodes. The programs make it a function of its own, which the verifier
+    /// then judges once instead of at every call.
+    #[inline(always)]
+    fn search(&self, set: u32, address: Addr, selector: u32) -> u64 {
+        search(self, set, address, selector)
+    }
 }
 
 impl Nodes for [Node] {
@@ -290,14 +297,10 @@ pub fn rule<N: Nodes + ?Sized>(
     remote: Addr,
     selector: Selector,
 ) -> Result<RuleWord, Corrupt> {
-    let family = remote.family();
-    let set = zone.word(zone_word::RULE_SETS + rule_set_slot(direction, family))?;
-    if set == 0 {
-        return Ok(RuleWord::NONE);
+    match zone.word(zone_word::RULE_SETS + rule_set_slot(direction, remote.family()))? {
+        0 => Ok(RuleWord::NONE),
+        set => Answer::open(nodes.search(set, remote, selector.to_bits())),
     }
-    let set_node = node(nodes, set / 2)?;
-    let Some(class) = class(nodes, set_node, set, remote)? else { return Ok(RuleWord::NONE) };
-    select(nodes, node(nodes, class / 2)?, class, selector)
 }
 
 /// Whether `address` is one of the zone's own addresses.
@@ -307,11 +310,45 @@ pub fn rule<N: Nodes + ?Sized>(
 /// [`Corrupt`], when a reference leads outside of the image.
 #[inline(always)]
 pub fn is_own<N: Nodes + ?Sized>(nodes: &N, zone: &Node, address: Addr) -> Result<bool, Corrupt> {
-    let set = zone.word(zone_word::OWN + address.family() as usize)?;
-    if set == 0 {
-        return Ok(false);
+    match zone.word(zone_word::OWN + address.family() as usize)? {
+        0 => Ok(false),
+        set => Ok(Answer::open(nodes.search(set, address, ANY_SELECTOR))? != RuleWord::NONE),
     }
-    Ok(class(nodes, node(nodes, set / 2)?, set, address)?.is_some())
+}
+
+/// Asks [`search`] for the class alone.
+const ANY_SELECTOR: u32 = u32::MAX;
+
+/// A rule word or [`Corrupt`] in one register, as a BPF function can return it.
+struct Answer;
+
+impl Answer {
+    const CORRUPT: u64 = u64::MAX;
+
+    #[inline(always)]
+    const fn open(answer: u64) -> Result<RuleWord, Corrupt> {
+        if answer == Self::CORRUPT { Err(Corrupt) } else { Ok(RuleWord(answer as u32)) }
+    }
+}
+
+/// Address to class to rule, in plain numbers: the bits of a [`RuleWord`], or all ones for
+/// [`Corrupt`].
+///
+/// `set` is the half number of a rule set and `selector` what [`Selector::to_bits`] gives.
+#[inline(always)]
+pub fn search<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr, selector: u32) -> u64 {
+    let found = node(nodes, set / 2).and_then(|set_node| class(nodes, set_node, set, address));
+    let Ok(found) = found else { return Answer::CORRUPT };
+    let Some(class) = found else { return 0 };
+    if selector == ANY_SELECTOR {
+        return 1;
+    }
+    match node(nodes, class / 2)
+        .and_then(|class_node| select(nodes, class_node, class, Selector::from_bits(selector)))
+    {
+        Ok(word) => word.0.into(),
+        Err(Corrupt) => Answer::CORRUPT,
+    }
 }
 
 /// Whether the zone lets `ethertype` pass unseen.

@@ -5,10 +5,14 @@
 //! compiled policy's layout and lookup ([`image`]), the decision itself ([`decide`]) and the
 //! layout of every map ([`abi`]). It allocates nothing, knows no clock and does no IO.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
 pub mod addr;
+pub mod decide;
 pub mod flow;
 pub mod image;
+pub mod shared;
 pub mod tuple;
 pub mod verdict;
+pub mod wire;

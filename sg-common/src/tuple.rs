@@ -88,6 +88,28 @@ pub struct Selector {
     pub value: u16,
 }
 
+impl Selector {
+    /// Bits 0–15: the value; 16–17: the table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        (self.table as u32) << 16 | self.value as u32
+    }
+
+    /// The selector of such bits; higher ones are ignored.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        let table = match bits >> 16 & 3 {
+            0 => Table::Tcp,
+            1 => Table::Udp,
+            2 => Table::Icmp,
+            _ => Table::Other,
+        };
+        Self { table, value: bits as u16 }
+    }
+}
+
 /// A packet as a rule sees it, told from the instance's side: `local` is the protected instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {

@@ -69,9 +69,26 @@ impl DropReason {
     }
 
     /// The reason with this number.
+    #[inline(always)]
     #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.number() == number)
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::NoRule,
+            2 => Self::Malformed,
+            3 => Self::UnsupportedEthertype,
+            4 => Self::ExtensionChainTooLong,
+            5 => Self::Martian,
+            6 => Self::FragmentWithoutFirst,
+            7 => Self::RouterAdvertisementFromGuest,
+            8 => Self::DhcpServerFromGuest,
+            9 => Self::SourceCheck,
+            10 => Self::InvalidTcpFlags,
+            11 => Self::FlowTableFull,
+            12 => Self::Revoked,
+            13 => Self::IcmpErrorWithoutFlow,
+            14 => Self::PolicyUnavailable,
+            _ => return None,
+        })
     }
 
     /// The stable `snake_case` name.

@@ -1,6 +1,148 @@
+//! The programs: entry points at XDP and TC.
+//!
+//! They find the interface's zone, let [`sg_common::wire`] read the frame and
+//! [`sg_common::decide`] judge it, and count. They decide nothing themselves, and never log.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+#![expect(unsafe_code, reason = "maps, helpers and packet memory are reached through pointers")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the entry points' macros wrap them in public functions without documentation"
+)]
+
+mod cursor;
+mod maps;
+mod report;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use sg_common::{
+    abi::{self, Control},
+    decide::{Hook, Tables, decide},
+    verdict::Verdict,
+    wire::{LinkLayer, Packet, ReadingBits, Unreadable, parse},
+};
+
+use crate::{
+    cursor::FrameSource,
+    maps::{Flows, Image},
+};
+
+/// TCX: the next program decides; clsact knows it as "continue with the next filter".
+const TC_NEXT: i32 = -1;
+
+/// Inbound of a host's interface, or outbound of a guest's, before the stack.
+#[xdp(frags)]
+pub fn sg_xdp(context: XdpContext) -> u32 {
+    match judge(&context, Hook::Ingress) {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+    }
+}
+
+/// The same as [`sg_xdp`], in the traffic control layer.
+#[classifier]
+pub fn sg_tc_ingress(context: TcContext) -> i32 {
+    tc(&context, Hook::Ingress)
+}
+
+/// Outbound of a host's interface, or inbound of a guest's.
+#[classifier]
+pub fn sg_tc_egress(context: TcContext) -> i32 {
+    tc(&context, Hook::Egress)
+}
+
+/// Tells the tick clock: the low 32 bits of jiffies.
+#[classifier]
+pub fn sg_clock(_context: TcContext) -> i32 {
+    maps::jiffies() as i32
+}
+
+#[inline(always)]
+fn tc(context: &TcContext, hook: Hook) -> i32 {
+    match judge(context, hook) {
+        Action::Pass => TC_NEXT,
+        Action::Drop => TC_ACT_SHOT,
+    }
+}
+
+/// What becomes of a packet.
+enum Action {
+    Pass,
+    Drop,
+}
+
+#[inline(always)]
+fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
+    let ifindex = source.ifindex();
+    // An interface without a zone has no groups: the program should not be there.
+    let Some(attachment) = maps::attachment(ifindex) else { return Action::Pass };
+    let Some(control) = maps::control() else { return Action::Drop };
+    let mut packet = Packet::default();
+    let payload = read(source, attachment.is_bare_ip(), &mut packet).unpack();
+    let state = maps::state(control);
+    let bytes = source.cheap_length() as u64;
+    let zone = attachment.zone();
+    let now = maps::now();
+    let tables = Tables {
+        nodes: &Image::new(control, state),
+        memory: &Flows,
+        control,
+        generation: Control::generation(state),
+        now,
+    };
+    if state == 0 {
+        // Attached before there was a policy.
+        return Action::Drop;
+    }
+    let outcome = decide(&tables, zone, hook, payload, &packet, bytes);
+    let slot = abi::counter_slot(outcome.verdict, outcome.is_audited);
+    report::count(abi::counter_index(zone, outcome.direction, slot), bytes);
+    match outcome.verdict {
+        Verdict::Allow(_, rule) => {
+            if let Some(rule) = rule {
+                report::count_rule(rule, bytes, outcome.has_opened, now);
+            }
+            Action::Pass
+        }
+        Verdict::Drop(reason) => {
+            if control.events != 0 {
+                let drop = report::Drop::new(reason, outcome.direction, outcome.is_audited);
+                report::event(&packet, drop, ifindex, bytes);
+            }
+            if outcome.is_audited { Action::Pass } else { Action::Drop }
+        }
+    }
+}
+
+/// Reads the frame into `packet`; once more with more of it contiguous, where a header was not.
+///
+/// A function of its own, so that what it needs of the stack is free again afterwards.
+#[inline(never)]
+fn read<S: FrameSource>(source: &S, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
+    let link =
+        if is_bare_ip { LinkLayer::BareIp { ethertype: source.ethertype() } } else { LinkLayer::Ethernet };
+    let tags = source.tags_out();
+    let mut frame = source.frame();
+    let mut reading = Err(Unreadable::Short);
+    for _ in 0..2 {
+        reading = parse(&frame, link, tags, packet);
+        if reading != Err(Unreadable::Short) {
+            break;
+        }
+        let Some(longer) = source.pull() else { break };
+        frame = longer;
+    }
+    ReadingBits::pack(reading)
+}
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing panics: the object is checked for it. The verifier refuses a loop without an end.
     loop {}
 }

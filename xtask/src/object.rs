@@ -11,6 +11,8 @@ use crate::{run, workspace};
 /// LLVM 21 and later call this where they see undefined behaviour; kernels before 6.16 refuse the
 /// program.
 const TRAP: &str = "__bpf_trap";
+/// Bytes in an instruction.
+const INSTRUCTION: u64 = 8;
 
 /// Checks the object that the last build left, and says what is in it.
 ///
@@ -43,5 +45,15 @@ fn inspect(bytes: &[u8]) -> Result<String> {
     Ok(format!("{} bytes; instructions by section: {}", bytes.len(), programs.join(", ")))
 }
 
-/// Bytes in an instruction.
-const INSTRUCTION: u64 = 8;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_kernel_could_load_is_refused() {
+        let this = fs::read("/proc/self/exe").unwrap();
+        let error = inspect(&this).unwrap_err().to_string();
+        assert!(error.contains("is undefined"), "a program that needs libc: {error}");
+        assert_eq!(inspect(b"text").unwrap_err().to_string(), "not an ELF object");
+    }
+}

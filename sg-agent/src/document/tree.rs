@@ -67,9 +67,13 @@ impl<'t> Tree<'t> {
     pub(super) fn parse(text: &'t Text<'_>, source: u32, report: &mut Report) -> Option<Self> {
         let limit = report.limits.nodes;
         // A parser keeps every token of a flow collection until it is sure that no `:` follows, so
-        // their number is bounded before it starts: each value takes at most three of these.
-        let indicators = text.text.bytes().filter(|byte| b",[]{}\"'!&*?".contains(byte)).count();
-        if indicators > limit.saturating_mul(3) {
+        // their number is bounded before it starts. JSON has a comma and two quotes for a value.
+        let halves = text.text.bytes().map(|byte| match byte {
+            b',' | b'[' | b']' | b'{' | b'}' | b'!' | b'&' | b'*' | b'?' => 2,
+            b'"' | b'\'' => 1,
+            _ => 0,
+        });
+        if halves.sum::<usize>() > limit.saturating_mul(4) {
             report.error(Mark::file(source), too_many(limit));
             return None;
         }

@@ -1,9 +1,7 @@
 //! How a flow lies in memory: a bucket of tags, and an entry of two cache lines.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
-
 use super::FlowState;
-use crate::tuple::Direction;
+use crate::{shared::Word, tuple::Direction};
 
 /// Slots in a bucket.
 pub const SLOTS: u32 = 16;
@@ -15,7 +13,7 @@ pub const SLOTS: u32 = 16;
 #[repr(C)]
 pub struct Bucket {
     /// The tags, four to a word.
-    pub tags: [AtomicU64; 4],
+    pub tags: [Word; 4],
 }
 
 const _: () = assert!(size_of::<Bucket>() == 32);
@@ -29,24 +27,23 @@ const _: () = assert!(size_of::<Bucket>() == 32);
 #[repr(C)]
 pub struct Entry {
     /// A [`Life`].
-    pub life: AtomicU64,
+    pub life: Word,
     /// An [`Origin`].
-    pub origin: AtomicU64,
+    pub origin: Word,
     /// The words of a [`FlowKey`](super::FlowKey).
-    pub key: [AtomicU64; 5],
-    /// The 16-bit value and the table that the opening packet selected: what is judged again when
-    /// the policy changes.
-    pub selector: AtomicU32,
-    /// The tick at which the flow was opened.
-    pub opened: AtomicU32,
+    pub key: [Word; 5],
+    /// Bits 0–31: the tick at which the flow was opened; 32–47: the 16-bit value and 48–49: the
+    /// table that the opening packet selected, which are judged again when the policy changes.
+    pub opening: Word,
     /// Packets, inbound and outbound. Exact while one CPU handles a direction.
-    pub packets: [AtomicU64; 2],
+    pub packets: [Word; 2],
     /// Bytes, inbound and outbound.
-    pub bytes: [AtomicU64; 2],
-    /// TCP: the sequence number that follows what each direction has sent, inbound and outbound.
-    pub next_sequence: [AtomicU32; 2],
+    pub bytes: [Word; 2],
+    /// TCP: the 32-bit sequence number that follows what each direction has sent, inbound and
+    /// outbound; 0 for a direction not heard yet.
+    pub next_sequence: [Word; 2],
     /// Fills the second line.
-    pub reserved: [AtomicU64; 3],
+    pub reserved: [Word; 2],
 }
 
 const _: () = assert!(size_of::<Entry>() == 128, "an entry is two cache lines");

@@ -21,10 +21,8 @@
 //! [expendable](FlowState::is_expendable); else it fails. No established flow ever gives way, and
 //! none of this waits for a sweeper.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use super::{Bucket, Entry, FlowKey, FlowState, Life, Origin, SLOTS};
-use crate::tuple::Direction;
+use crate::tuple::{Direction, Selector};
 
 /// Whoever holds the buckets and entries: maps in the kernel, slices in memory.
 pub trait Memory {
@@ -32,6 +30,47 @@ pub trait Memory {
     fn bucket(&self, index: u32) -> Option<&Bucket>;
     /// Entry number `index`: entry `16 * b + s` belongs to slot `s` of bucket `b`.
     fn entry(&self, index: u32) -> Option<&Entry>;
+
+    /// [`search`] in this memory. The programs make it a function of its own, which the verifier
+    /// then judges once instead of at every call.
+    #[inline(always)]
+    fn search(&self, context: &Context<'_>, key: &FlowKey) -> Place {
+        search(self, context, key)
+    }
+
+    /// [`reserve`] in this memory, likewise.
+    #[inline(always)]
+    fn reserve(&self, context: &Context<'_>, key: &FlowKey) -> Place {
+        reserve(self, context, key)
+    }
+}
+
+/// An entry and the incarnation that was seen in it, in one register.
+///
+/// Bits 0–31: entry number; 32–47: version. All ones stand for no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Place(pub u64);
+
+impl Place {
+    /// No entry.
+    pub const NOWHERE: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    const fn new(index: u32, life: Life) -> Self {
+        Self((life.version() as u64) << 32 | index as u64)
+    }
+
+    /// The entry and its life, while it is still the incarnation that was seen.
+    #[inline(always)]
+    fn entry<M: Memory + ?Sized>(self, memory: &M) -> Option<(&Entry, Life)> {
+        if self == Self::NOWHERE {
+            return None;
+        }
+        let entry = memory.entry(self.0 as u32)?;
+        let life = Life(entry.life.load());
+        (life.version() == (self.0 >> 32) as u16).then_some((entry, life))
+    }
 }
 
 /// The table's constant parameters and the present tick.
@@ -71,8 +110,8 @@ pub struct Opening {
     pub generation: u64,
     /// The rule that admitted it, or [`Origin::NO_RULE`].
     pub rule: u32,
-    /// Table and value that were judged: `table << 16 | value`.
-    pub selector: u32,
+    /// What the rules were asked for.
+    pub selector: Selector,
     /// Length of the opening packet.
     pub bytes: u64,
     /// TCP: the sequence number that follows the opening packet.
@@ -89,13 +128,13 @@ const ATTEMPTS: u32 = 4;
 
 /// The two buckets and the tag of a key.
 #[derive(Clone, Copy)]
-struct Place {
+struct Choice {
     first: u32,
     second: u32,
     tag: u64,
 }
 
-impl Place {
+impl Choice {
     #[inline(always)]
     const fn of(key: FlowKey, context: &Context<'_>) -> Self {
         let hash = key.hash(context.hash_keys);
@@ -121,10 +160,10 @@ const fn zero_lanes(word: u64) -> u64 {
 fn matches(bucket: &Bucket, tag: u64) -> u64 {
     let pattern = tag.wrapping_mul(LANE_LOW);
     let [a, b, c, d] = &bucket.tags;
-    zero_lanes(load(a) ^ pattern)
-        | zero_lanes(load(b) ^ pattern) << 1
-        | zero_lanes(load(c) ^ pattern) << 2
-        | zero_lanes(load(d) ^ pattern) << 3
+    zero_lanes(a.load() ^ pattern)
+        | zero_lanes(b.load() ^ pattern) << 1
+        | zero_lanes(c.load() ^ pattern) << 2
+        | zero_lanes(d.load() ^ pattern) << 3
 }
 
 /// The slot of the lowest bit of a mask from [`matches`].
@@ -137,57 +176,60 @@ const fn lowest_slot(mask: u64) -> u32 {
     ((word >> 1) - (word >> 3)) * 4 + lane
 }
 
-#[inline(always)]
-fn load(word: &AtomicU64) -> u64 {
-    word.load(Ordering::Relaxed)
-}
-
-#[inline(always)]
-fn exchange(word: &AtomicU64, old: u64, new: u64) -> bool {
-    // Full barriers on every architecture: a successful exchange both claims and publishes.
-    word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-}
-
 /// The live flow of `key`, if there is one.
 #[inline(always)]
-pub fn find<'a, M: Memory + ?Sized>(memory: &'a M, context: &Context<'_>, key: FlowKey) -> Option<Found<'a>> {
-    let place = Place::of(key, context);
+pub fn find<'a, M: Memory + ?Sized>(
+    memory: &'a M,
+    context: &Context<'_>,
+    key: &FlowKey,
+) -> Option<Found<'a>> {
+    let (entry, life) = memory.search(context, key).entry(memory)?;
+    let origin = Origin(entry.origin.load());
+    let state = life.state()?;
+    // The origin was read after the life; a slot that changed hands since is a miss.
+    origin.belongs_to(life).then_some(Found { entry, life, origin, state })
+}
+
+/// Where the live flow of `key` lies.
+#[inline(always)]
+pub fn search<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
+    let place = Choice::of(*key, context);
     let mut bucket = place.first;
     for choice in 0..2 {
         if choice == 1 {
             bucket = place.second;
         }
-        let mut mask = matches(memory.bucket(bucket)?, place.tag);
+        let Some(tags) = memory.bucket(bucket) else { return Place::NOWHERE };
+        let mut mask = matches(tags, place.tag);
         for _ in 0..CANDIDATES {
             if mask == 0 {
                 break;
             }
             let slot = lowest_slot(mask) & (SLOTS - 1);
-            if let Some(found) = examine(memory.entry(bucket * SLOTS + slot)?, context, key) {
-                return Some(found);
+            let index = bucket * SLOTS + slot;
+            let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
+            let life = Life(entry.life.load());
+            if is_live(entry, life, context, key) {
+                return Place::new(index, life);
             }
             mask &= mask.wrapping_sub(1);
         }
     }
-    None
+    Place::NOWHERE
 }
 
-/// The entry as a live flow of `key`, or `None`.
+/// Whether the entry is a live flow of `key`, `life` being what was read before all else.
 #[inline(always)]
-fn examine<'a>(entry: &'a Entry, context: &Context<'_>, key: FlowKey) -> Option<Found<'a>> {
-    let life = Life(load(&entry.life));
-    let state = life.state()?;
-    let FlowKey(words) = key;
+fn is_live(entry: &Entry, life: Life, context: &Context<'_>, key: &FlowKey) -> bool {
+    let Some(state) = life.state() else { return false };
     let mut difference = 0;
-    for (stored, wanted) in entry.key.iter().zip(words) {
-        difference |= load(stored) ^ wanted;
+    for (stored, wanted) in entry.key.iter().zip(key.0) {
+        difference |= stored.load() ^ wanted;
     }
-    let origin = Origin(load(&entry.origin));
-    if difference != 0 || !origin.belongs_to(life) || life.is_expired(state, context.now, context.timeouts) {
-        return None;
-    }
-    // The key and the origin were read between two looks at the version.
-    (Life(load(&entry.life)).version() == life.version()).then_some(Found { entry, life, origin, state })
+    // The key was read between two looks at the version.
+    difference == 0
+        && !life.is_expired(state, context.now, context.timeouts)
+        && Life(entry.life.load()).version() == life.version()
 }
 
 impl Found<'_> {
@@ -195,7 +237,7 @@ impl Found<'_> {
     /// other packet's view is as good, and a slot that changed hands must not be touched.
     #[inline(always)]
     pub fn change(&self, state: FlowState, now: u32) {
-        exchange(&self.entry.life, self.life.0, self.life.with(state, now).0);
+        self.entry.life.exchange(self.life.0, self.life.with(state, now).0);
     }
 
     /// Records the packet's time when the flow has been idle for long enough to matter: a shared
@@ -212,7 +254,14 @@ impl Found<'_> {
     /// Records that `generation` admits the flow too, by `rule`.
     #[inline(always)]
     pub fn admit(&self, generation: u64, rule: u32) {
-        exchange(&self.entry.origin, self.origin.0, Origin::new(self.life.version(), generation, rule).0);
+        self.entry.origin.exchange(self.origin.0, Origin::new(self.life.version(), generation, rule).0);
+    }
+
+    /// What the rules were asked for when the flow was opened.
+    #[inline(always)]
+    #[must_use]
+    pub fn selector(&self) -> Selector {
+        Selector::from_bits((self.entry.opening.load() >> 32) as u32)
     }
 
     /// Counts one packet of `bytes` in `direction`.
@@ -224,8 +273,8 @@ impl Found<'_> {
             Direction::Inbound => (inbound_packets, inbound_bytes),
             Direction::Outbound => (outbound_packets, outbound_bytes),
         };
-        packets.store(load(packets) + 1, Ordering::Relaxed);
-        total.store(load(total) + bytes, Ordering::Relaxed);
+        packets.store(packets.load() + 1);
+        total.store(total.load() + bytes);
     }
 }
 
@@ -236,118 +285,139 @@ impl Found<'_> {
 pub fn insert<M: Memory + ?Sized>(
     memory: &M,
     context: &Context<'_>,
-    key: FlowKey,
+    key: &FlowKey,
     opening: &Opening,
 ) -> bool {
-    let place = Place::of(key, context);
+    let Some((entry, busy)) = memory.reserve(context, key).entry(memory) else { return false };
+    write(entry, busy, context.now, key, opening);
+    true
+}
+
+/// Makes a slot busy for a flow of `key`.
+#[inline(always)]
+pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
+    let place = Choice::of(*key, context);
     for _ in 0..ATTEMPTS {
-        let Some((index, life)) = choose(memory, context, &place) else { return false };
-        if claim(memory, index, life, place.tag) {
-            let Some(entry) = memory.entry(index) else { return false };
-            write(entry, life.busy_after(), context.now, key, opening);
-            return true;
+        let mut index = emptier(memory, &place);
+        if index == NOWHERE {
+            index = oldest(memory, context, place.first, place.second);
+        }
+        if index == NOWHERE {
+            break;
+        }
+        let claimed = claim(memory, context, index, place.tag);
+        if claimed != Place::NOWHERE {
+            return claimed;
         }
     }
-    false
+    Place::NOWHERE
 }
 
 /// Starts the flow of an entry afresh, in its place: a port is reused.
 ///
 /// `false` means that another CPU was faster; the packet's own verdict does not depend on it.
 #[inline(always)]
-pub fn restart(found: &Found<'_>, now: u32, key: FlowKey, opening: &Opening) -> bool {
+pub fn restart(found: &Found<'_>, now: u32, key: &FlowKey, opening: &Opening) -> bool {
     let busy = found.life.busy_after();
-    if !exchange(&found.entry.life, found.life.0, busy.0) {
+    if !found.entry.life.exchange(found.life.0, busy.0) {
         return false;
     }
     write(found.entry, busy, now, key, opening);
     true
 }
 
-/// The slot that a new flow should take, and its life as seen: a free one in the emptier bucket,
-/// else the best of both.
+/// What stands for no entry.
+const NOWHERE: u32 = u32::MAX;
+
+/// A free slot in the emptier of the two buckets, or [`NOWHERE`].
 #[inline(always)]
-fn choose<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, place: &Place) -> Option<(u32, Life)> {
-    let first = matches(memory.bucket(place.first)?, 0);
-    let second = matches(memory.bucket(place.second)?, 0);
-    let (bucket, free) =
-        if first.count_ones() >= second.count_ones() { (place.first, first) } else { (place.second, second) };
-    if free != 0 {
-        let index = bucket * SLOTS + (lowest_slot(free) & (SLOTS - 1));
-        let life = Life(load(&memory.entry(index)?.life));
-        if life.state().is_none() && !life.is_busy() {
-            return Some((index, life));
-        }
-    }
-    oldest(memory, context, place)
+fn emptier<M: Memory + ?Sized>(memory: &M, place: &Choice) -> u32 {
+    let Some(first) = memory.bucket(place.first) else { return NOWHERE };
+    let Some(second) = memory.bucket(place.second) else { return NOWHERE };
+    let first = matches(first, 0);
+    let second = matches(second, 0);
+    let is_first = first.count_ones() >= second.count_ones();
+    let free = if is_first { first } else { second };
+    let bucket = if is_first { place.first } else { place.second };
+    if free == 0 { NOWHERE } else { bucket * SLOTS + (lowest_slot(free) & (SLOTS - 1)) }
 }
 
-/// A slot whose flow is gone or expired, else that of the longest idle expendable flow.
-#[inline(always)]
-fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, place: &Place) -> Option<(u32, Life)> {
-    let mut best = None;
+/// A slot whose flow is gone or expired, else that of the longest idle expendable flow, else
+/// [`NOWHERE`]. Off the common path: both buckets are full.
+#[inline(never)]
+fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, first: u32, second: u32) -> u32 {
+    let mut best = NOWHERE;
     let mut best_rank = 0;
     for number in 0..2 * SLOTS {
-        let bucket = if number < SLOTS { place.first } else { place.second };
+        let bucket = if number < SLOTS { first } else { second };
         let index = bucket * SLOTS + (number & (SLOTS - 1));
-        let life = Life(load(&memory.entry(index)?.life));
-        let rank = match life.state() {
-            None if life.is_busy() => 0,
-            None => u64::MAX,
-            Some(state) if life.is_expired(state, context.now, context.timeouts) => u64::MAX,
-            Some(state) if state.is_expendable() => u64::from(context.now.wrapping_sub(life.seen())) + 1,
-            Some(_) => 0,
-        };
+        let Some(entry) = memory.entry(index) else { return NOWHERE };
+        let rank = rank(Life(entry.life.load()), context);
         if rank > best_rank {
             best_rank = rank;
-            best = Some((index, life));
+            best = index;
         }
     }
     best
 }
 
-/// Makes the slot busy and sets its tag. `false` means that another CPU was faster.
+/// How readily a slot gives way: 0 not at all, the highest at once, between them by idleness.
 #[inline(always)]
-fn claim<M: Memory + ?Sized>(memory: &M, index: u32, life: Life, tag: u64) -> bool {
-    let Some(entry) = memory.entry(index) else { return false };
-    if !exchange(&entry.life, life.0, life.busy_after().0) {
-        return false;
+fn rank(life: Life, context: &Context<'_>) -> u64 {
+    match life.state() {
+        None if life.is_busy() => 0,
+        None => u64::MAX,
+        Some(state) if life.is_expired(state, context.now, context.timeouts) => u64::MAX,
+        Some(state) if state.is_expendable() => u64::from(context.now.wrapping_sub(life.seen())) + 1,
+        Some(_) => 0,
+    }
+}
+
+/// Makes the slot busy and sets its tag; [`Place::NOWHERE`] means that another CPU was faster.
+#[inline(always)]
+fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, tag: u64) -> Place {
+    let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
+    let life = Life(entry.life.load());
+    // What was free or expendable a moment ago may have been taken since.
+    if rank(life, context) == 0 {
+        return Place::NOWHERE;
+    }
+    let busy = life.busy_after();
+    if !entry.life.exchange(life.0, busy.0) {
+        return Place::NOWHERE;
     }
     let slot = index & (SLOTS - 1);
     let shift = 16 * (slot & 3);
-    let Some(word) = memory.bucket(index / SLOTS).and_then(|bucket| bucket.tags.get((slot >> 2) as usize))
-    else {
-        return false;
-    };
+    let Some(bucket) = memory.bucket(index / SLOTS) else { return Place::NOWHERE };
+    let Some(word) = bucket.tags.get((slot >> 2) as usize) else { return Place::NOWHERE };
     for _ in 0..ATTEMPTS {
-        let old = load(word);
-        if exchange(word, old, old & !(0xffff << shift) | tag << shift) {
-            return true;
+        let old = word.load();
+        if word.exchange(old, old & !(0xffff << shift) | tag << shift) {
+            return Place::new(index, busy);
         }
     }
     // The slot stays usable: it is free, whatever its tag says.
-    entry.life.store(life.busy_after().freed().0, Ordering::Relaxed);
-    false
+    entry.life.store(busy.freed().0);
+    Place::NOWHERE
 }
 
 /// Writes a flow into a busy slot and publishes it.
 #[inline(always)]
-fn write(entry: &Entry, busy: Life, now: u32, key: FlowKey, opening: &Opening) {
+fn write(entry: &Entry, busy: Life, now: u32, key: &FlowKey, opening: &Opening) {
     let Opening { state, opener, generation, rule, selector, bytes, next_sequence } = *opening;
     let version = busy.version();
     for (stored, word) in entry.key.iter().zip(key.0) {
-        stored.store(word, Ordering::Relaxed);
+        stored.store(word);
     }
-    entry.origin.store(Origin::new(version, generation, rule).0, Ordering::Relaxed);
-    entry.selector.store(selector, Ordering::Relaxed);
-    entry.opened.store(now, Ordering::Relaxed);
+    entry.origin.store(Origin::new(version, generation, rule).0);
+    entry.opening.store(u64::from(selector.to_bits()) << 32 | u64::from(now));
     let inbound = matches!(opener, Direction::Inbound);
     let pick = |value: u64, mine: bool| if mine { value } else { 0 };
-    entry.packets[0].store(pick(1, inbound), Ordering::Relaxed);
-    entry.packets[1].store(pick(1, !inbound), Ordering::Relaxed);
-    entry.bytes[0].store(pick(bytes, inbound), Ordering::Relaxed);
-    entry.bytes[1].store(pick(bytes, !inbound), Ordering::Relaxed);
-    entry.next_sequence[0].store(if inbound { next_sequence } else { 0 }, Ordering::Relaxed);
-    entry.next_sequence[1].store(if inbound { 0 } else { next_sequence }, Ordering::Relaxed);
-    exchange(&entry.life, busy.0, Life::new(version, state, opener, now).0);
+    entry.packets[0].store(pick(1, inbound));
+    entry.packets[1].store(pick(1, !inbound));
+    entry.bytes[0].store(pick(bytes, inbound));
+    entry.bytes[1].store(pick(bytes, !inbound));
+    entry.next_sequence[0].store(pick(next_sequence.into(), inbound));
+    entry.next_sequence[1].store(pick(next_sequence.into(), !inbound));
+    entry.life.exchange(busy.0, Life::new(version, state, opener, now).0);
 }

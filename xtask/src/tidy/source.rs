@@ -12,12 +12,15 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads a file's text. Tests are what follows the first `#[cfg(test)]` that stands at a line's
-    /// beginning: by habit they close the file.
+    /// Reads a file's text. Tests are whole files called so, and what follows the first
+    /// `#[cfg(test)]` that opens a module at a line's beginning: by habit it closes the file.
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let blanked = blank(text);
-        let code = blanked.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).map(str::to_owned);
-        Self { path: path.to_owned(), code: code.collect() }
+        let mut code: Vec<_> = blanked.lines().map(str::to_owned).collect();
+        let opens_tests = |pair: &[String]| pair[0].starts_with("#[cfg(test)]") && pair[1].ends_with('{');
+        let end = if is_test_file(path) { Some(0) } else { code.windows(2).position(opens_tests) };
+        code.truncate(end.unwrap_or(code.len()));
+        Self { path: path.to_owned(), code }
     }
 
     /// Numbered from 1.
@@ -34,6 +37,12 @@ impl Source {
     pub(crate) fn finding(&self, severity: Severity, line: usize, what: String) -> Finding {
         Finding { severity, path: self.path.clone(), line, what }
     }
+}
+
+/// Whether a module of a crate is nothing but tests: `tests.rs`, or anything below a `tests/`.
+fn is_test_file(path: &str) -> bool {
+    let module = path.split_once("/src/").map_or("", |(_, module)| module);
+    module.split('/').any(|part| part == "tests" || part == "tests.rs")
 }
 
 /// Replaces comments and the insides of strings by nothing, and keeps the line breaks.
@@ -93,7 +102,16 @@ mod tests {
 
     #[test]
     fn tests_are_left_out() {
-        let source = Source::new("a.rs", "fn a() {}\n#[cfg(test)]\nmod tests {}\n");
-        assert_eq!(source.code_lines(), 1);
+        let rows = [
+            ("x/src/a.rs", "fn a() {}\n#[cfg(test)]\nmod tests {\n}\n", 1),
+            ("x/src/a.rs", "#[cfg(test)]\nmod tests;\nfn a() {}\n", 3),
+            ("x/src/a/tests.rs", "fn a() {}\n", 0),
+            ("x/src/a/tests/b.rs", "fn a() {}\n", 0),
+            ("x/src/attests.rs", "fn a() {}\n", 1),
+            ("tests/src/lab.rs", "fn a() {}\n", 1),
+        ];
+        for (path, text, lines) in rows {
+            assert_eq!(Source::new(path, text).code_lines(), lines, "{path}: {text}");
+        }
     }
 }

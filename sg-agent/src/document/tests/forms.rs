@@ -151,6 +151,23 @@ fn json_is_the_same_shape() {
 }
 
 #[test]
+fn ten_thousand_rules_over_a_hundred_thousand_prefixes_are_read() {
+    use std::fmt::Write as _;
+    let mut text =
+        String::from("version: 1\ninterfaces: [{match: eth0, groups: g}]\ngroups:\n  g:\n    inbound:\n");
+    for rule in 0..10_000_u32 {
+        write!(text, "      - {{allow: [https, tcp/{}], from: [", 8000 + rule % 100).unwrap();
+        for prefix in rule * 10..rule * 10 + 10 {
+            write!(text, "10.{}.{}.{}, ", prefix >> 16, prefix >> 8 & 255, prefix & 255).unwrap();
+        }
+        text.push_str("]}\n");
+    }
+    let loaded = parse_str("p.yaml", &text, &Limits::default());
+    assert_eq!((loaded.errors.as_slice(), loaded.warnings.as_slice()), (&[][..], &[][..]));
+    assert_eq!(loaded.counts, Counts { groups: 1, rules: 10_000, prefixes: 100_000 });
+}
+
+#[test]
 fn aliases_repeat_values() {
     let policy = policy(
         "version: 1\ngroups:\n  a: {inbound: &rules [{allow: ssh, from: 10.0.0.1}], outbound: []}\n  b: {inbound: *rules}",

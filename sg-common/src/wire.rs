@@ -1,0 +1,274 @@
+//! Reads a frame: what it is, who sent it to whom, and what a rule or a flow needs of it.
+//!
+//! One parser serves the programs, the agent, the tests and the fuzzers; they differ in the
+//! [`Cursor`] that they read through. It judges structure only: what cannot be read is a
+//! [`DropReason`], never a pass. Whether a readable packet may pass is [`crate::decide`]'s business.
+//!
+//! Every length that came off the wire is compared with what is there before it is used, and the
+//! transport header is bounded by the IP length, never by the frame: bytes in the Ethernet
+//! padding are not part of a packet.
+
+use crate::{addr::Addr, verdict::DropReason};
+
+mod eth;
+mod ipv4;
+mod ipv6;
+mod l4;
+
+/// Reads a frame's bytes. Offsets count from the start of the frame.
+pub trait Cursor {
+    /// What a successful look returns.
+    type Bytes: Bytes;
+
+    /// The `length` bytes at `offset`, or `None` where they are not at hand: past the frame, or
+    /// past the part of it that lies in the first buffer.
+    fn look(&self, offset: usize, length: usize) -> Option<Self::Bytes>;
+
+    /// Whether the whole frame, all buffers counted, has at least `length` bytes.
+    fn has(&self, length: usize) -> bool;
+
+    /// Length of the frame in bytes, as far as it is known without cost.
+    fn length(&self) -> usize;
+
+    /// Whether the frame stands for several packets that the hardware will cut or has joined: its
+    /// IP length may then be 0 because the true one does not fit into 16 bits.
+    fn is_gso(&self) -> bool;
+}
+
+/// Bytes that a [`Cursor`] has found. Offsets count from the start of what was found, and stay
+/// within it; numbers are big-endian on the wire and in host order here.
+pub trait Bytes: Copy {
+    /// One octet.
+    fn u8(self, at: usize) -> u8;
+    /// Two octets.
+    fn u16(self, at: usize) -> u16;
+    /// Four octets.
+    fn u32(self, at: usize) -> u32;
+    /// Eight octets.
+    fn u64(self, at: usize) -> u64;
+}
+
+/// What lies on the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// Ethernet frames.
+    Ethernet,
+    /// Bare IP packets, with the EtherType that the kernel gives them.
+    BareIp {
+        /// `0x0800` or `0x86dd`; anything else is dropped.
+        ethertype: u16,
+    },
+}
+
+/// What the frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// ARP.
+    Arp,
+    /// Neither IP nor ARP: the EtherType, or 0 for 802.3 frames and too many VLAN tags.
+    Foreign(u16),
+    /// IP: the [`Packet`] has been filled in.
+    Ip,
+}
+
+/// Why a frame could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// A header is not in the first buffer. Whoever can make more of the frame contiguous tries
+    /// again; else the frame is malformed.
+    Short,
+    /// The frame is to be dropped.
+    Drop(DropReason),
+}
+
+impl Unreadable {
+    /// The reason for the drop.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> DropReason {
+        match self {
+            Self::Short => DropReason::Malformed,
+            Self::Drop(reason) => reason,
+        }
+    }
+}
+
+/// A reading in one register, as a BPF function can return it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct ReadingBits(pub u32);
+
+impl ReadingBits {
+    const IP: u32 = 0;
+    const ARP: u32 = 1;
+    const FOREIGN: u32 = 2;
+    const SHORT: u32 = 3;
+    const DROP: u32 = 4;
+
+    /// Packs a reading.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(reading: Result<Payload, Unreadable>) -> Self {
+        Self(match reading {
+            Ok(Payload::Ip) => Self::IP,
+            Ok(Payload::Arp) => Self::ARP,
+            Ok(Payload::Foreign(ethertype)) => Self::FOREIGN | (ethertype as u32) << 8,
+            Err(Unreadable::Short) => Self::SHORT,
+            Err(Unreadable::Drop(reason)) => Self::DROP | (reason as u32) << 8,
+        })
+    }
+
+    /// Unpacks a reading. What no packing makes is malformed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(self) -> Result<Payload, Unreadable> {
+        match self.0 & 0xff {
+            Self::IP => Ok(Payload::Ip),
+            Self::ARP => Ok(Payload::Arp),
+            Self::FOREIGN => Ok(Payload::Foreign((self.0 >> 8) as u16)),
+            Self::SHORT => Err(Unreadable::Short),
+            _ => Err(Unreadable::Drop(match DropReason::from_number((self.0 >> 8) as u8) {
+                Some(reason) => reason,
+                None => DropReason::Malformed,
+            })),
+        }
+    }
+}
+
+/// A malformed frame, as an error to return.
+const MALFORMED: Unreadable = Unreadable::Drop(DropReason::Malformed);
+
+/// TCP flag bits, as in octet 13 of the header.
+pub mod tcp_flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 0x20;
+}
+
+/// What the decision needs of an IP packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: Addr,
+    /// Destination address.
+    pub destination: Addr,
+    /// Source port of TCP and UDP; else 0.
+    pub source_port: u16,
+    /// Destination port of TCP and UDP; else 0.
+    pub destination_port: u16,
+    /// ICMP and ICMPv6: type in the high octet, code in the low.
+    pub icmp: u16,
+    /// ICMP queries: the identifier.
+    pub icmp_id: u16,
+    /// TCP: sequence number.
+    pub sequence: u32,
+    /// TCP: acknowledgement number.
+    pub acknowledgement: u32,
+    /// Octets behind the TCP header.
+    pub payload: u32,
+    /// The protocol behind all extension headers.
+    pub protocol: u8,
+    /// TCP: bits of [`tcp_flag`].
+    pub tcp_flags: u8,
+    /// Time to live or hop limit.
+    pub hop_limit: u8,
+    /// Whether the packet is a fragment, or lies behind IPv6 extension headers.
+    pub is_wrapped: bool,
+}
+
+/// Reads the frame behind `cursor` into `packet`.
+///
+/// `tags_out` is the number of VLAN tags that were taken out of the frame before it came here:
+/// they count as if they were in it.
+///
+/// # Errors
+///
+/// [`Unreadable`]; `packet` then holds nothing of use.
+#[inline(always)]
+pub fn parse<C: Cursor>(
+    cursor: &C,
+    link: LinkLayer,
+    tags_out: u32,
+    packet: &mut Packet,
+) -> Result<Payload, Unreadable> {
+    let (ethertype, offset) = match link {
+        LinkLayer::Ethernet => eth::parse(cursor, tags_out)?,
+        LinkLayer::BareIp { ethertype } => (ethertype, 0),
+    };
+    match ethertype {
+        eth::IPV4 => ipv4::parse(cursor, offset, packet).map(|()| Payload::Ip),
+        eth::IPV6 => ipv6::parse(cursor, offset, packet).map(|()| Payload::Ip),
+        eth::ARP => Ok(Payload::Arp),
+        other => Ok(Payload::Foreign(other)),
+    }
+}
+
+/// A frame in memory, whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// The frame.
+    pub frame: &'a [u8],
+    /// What [`Cursor::is_gso`] answers.
+    pub is_gso: bool,
+}
+
+impl<'a> Cursor for Slice<'a> {
+    type Bytes = &'a [u8];
+
+    fn look(&self, offset: usize, length: usize) -> Option<&'a [u8]> {
+        self.frame.get(offset..offset.checked_add(length)?)
+    }
+
+    fn has(&self, length: usize) -> bool {
+        self.frame.len() >= length
+    }
+
+    fn length(&self) -> usize {
+        self.frame.len()
+    }
+
+    fn is_gso(&self) -> bool {
+        self.is_gso
+    }
+}
+
+/// The big-endian number in `N` octets at `at`. Every caller looks for what it reads, so that the
+/// octets are there; were they not, zeros would be read and no memory touched.
+fn octets<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    debug_assert!(at + N <= bytes.len(), "a field at {at} was not looked for");
+    let mut octets = [0; N];
+    if let Some(found) = bytes.get(at..at + N) {
+        octets.copy_from_slice(found);
+    }
+    octets
+}
+
+impl Bytes for &[u8] {
+    fn u8(self, at: usize) -> u8 {
+        octets::<1>(self, at)[0]
+    }
+
+    fn u16(self, at: usize) -> u16 {
+        u16::from_be_bytes(octets(self, at))
+    }
+
+    fn u32(self, at: usize) -> u32 {
+        u32::from_be_bytes(octets(self, at))
+    }
+
+    fn u64(self, at: usize) -> u64 {
+        u64::from_be_bytes(octets(self, at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

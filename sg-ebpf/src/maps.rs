@@ -1,0 +1,171 @@
+//! Every map, and the typed ways to read them.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::bpf_jiffies64,
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+};
+use sg_common::{
+    abi::{
+        ATTACHMENT_PROBES, ATTACHMENT_SLOTS, Attachment, Control, Counter, RuleCounter, TICK_SHIFT,
+        attachment_slot,
+    },
+    addr::Addr,
+    flow::{
+        Bucket, Entry, FlowKey,
+        table::{self, Context, Memory, Place},
+    },
+    image::{self, Node, Nodes},
+};
+
+// Sizes are the smallest that make sense; the loader sets the ones that are wanted.
+
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map]
+static ATTACHMENTS: Array<Attachment> = Array::with_max_entries(ATTACHMENT_SLOTS, 0);
+
+#[map]
+static IMAGE: Array<Node> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+
+#[map]
+static FLOW_BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map]
+static FLOW_ENTRIES: Array<Entry> = Array::with_max_entries(16, BPF_F_MMAPABLE);
+
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static RULE_COUNTERS: PerCpuArray<RuleCounter> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Keys, timeouts and the state word.
+#[inline(always)]
+pub(crate) fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
+}
+
+/// The state word, read once: it changes under running programs.
+#[inline(always)]
+pub(crate) fn state(control: &Control) -> u64 {
+    // SAFETY: a reference is a valid pointer; the load is aligned and as wide as the store.
+    unsafe { core::ptr::read_volatile(&raw const control.state) }
+}
+
+/// What the interface is bound to.
+#[inline(always)]
+pub(crate) fn attachment(ifindex: u32) -> Option<Attachment> {
+    let mut probe = 0;
+    while probe < ATTACHMENT_PROBES {
+        let found = *ATTACHMENTS.get(attachment_slot(ifindex, probe))?;
+        if found.ifindex == ifindex {
+            return Some(found);
+        }
+        probe += 1;
+    }
+    None
+}
+
+/// The buffer of the image map that is in force.
+#[derive(Clone, Copy)]
+pub(crate) struct Image {
+    base: u32,
+}
+
+impl Image {
+    #[inline(always)]
+    pub(crate) fn new(control: &Control, state: u64) -> Self {
+        Self { base: if Control::buffer(state) == 0 { 0 } else { control.buffer_nodes } }
+    }
+}
+
+impl Nodes for Image {
+    #[inline(always)]
+    fn node(&self, index: u32) -> Option<&Node> {
+        IMAGE.get(self.base.wrapping_add(index))
+    }
+
+    #[inline(always)]
+    fn search(&self, set: u32, address: Addr, selector: u32) -> u64 {
+        image_search(self.base, set, address.hi(), address.lo(), selector)
+    }
+}
+
+/// The flow maps.
+pub(crate) struct Flows;
+
+impl Memory for Flows {
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        FLOW_BUCKETS.get(index)
+    }
+
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        FLOW_ENTRIES.get(index)
+    }
+
+    #[inline(always)]
+    fn search(&self, _context: &Context<'_>, key: &FlowKey) -> Place {
+        let FlowKey([a, b, c, d, e]) = *key;
+        Place(flow_search(a, b, c, d, e))
+    }
+
+    #[inline(always)]
+    fn reserve(&self, _context: &Context<'_>, key: &FlowKey) -> Place {
+        let FlowKey([a, b, c, d, e]) = *key;
+        Place(flow_reserve(a, b, c, d, e))
+    }
+}
+
+// Global functions of plain numbers: the verifier judges each once, by itself, whatever the state
+// in which it is called. As part of their callers they would be judged anew on every path.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn image_search(base: u32, set: u32, high: u64, low: u64, selector: u32) -> u64 {
+    image::search(&Image { base }, set, Addr::v6(high, low), selector)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_search(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
+    let Some(control) = control() else { return Place::NOWHERE.0 };
+    table::search(&Flows, &context(control), &FlowKey([a, b, c, d, e])).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_reserve(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
+    let Some(control) = control() else { return Place::NOWHERE.0 };
+    table::reserve(&Flows, &context(control), &FlowKey([a, b, c, d, e])).0
+}
+
+#[inline(always)]
+fn context(control: &Control) -> Context<'_> {
+    Context {
+        hash_keys: &control.hash_keys,
+        bucket_mask: control.bucket_mask,
+        timeouts: &control.timeouts,
+        now: now(),
+    }
+}
+
+/// Jiffies since about the boot.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: the helper takes no arguments and has no preconditions.
+    unsafe { bpf_jiffies64() }
+}
+
+/// The present tick.
+#[inline(always)]
+pub(crate) fn now() -> u32 {
+    (jiffies() >> TICK_SHIFT) as u32
+}
