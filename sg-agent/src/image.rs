@@ -42,6 +42,17 @@ impl Image {
         Self { nodes, header, stats }
     }
 
+    /// An image from nodes that were written earlier, checked as [`verify`] does. What it was made
+    /// of is not known: its [`Stats`] are zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`], when they are not a whole image.
+    pub fn from_nodes(nodes: Vec<Node>) -> Result<Self, Invalid> {
+        let header = verify(&nodes)?;
+        Ok(Self { nodes, header, stats: Stats::default() })
+    }
+
     /// The nodes in order, the header first.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {

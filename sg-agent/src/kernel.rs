@@ -1,0 +1,292 @@
+//! Everything that touches BPF, its file system, and netlink. It sees images, never policies.
+//!
+//! [`Kernel`] is the daemon's handle: it loads the programs or adopts those that are pinned,
+//! publishes images, attaches interfaces. [`Reader`] reads what is enforced, with or without a
+//! daemon. [`detach_all`] and [`detach_interface`] end enforcement, with or without one.
+//! [`links`] tells of interfaces and their addresses.
+//!
+//! What the parts have to keep true between them:
+//! * nothing is attached before a first image is published, and an interface has its slot in the
+//!   attachments map before a program is attached to it and until after it is detached;
+//! * the buffer that is not in force is written only after a grace period since it was;
+//! * what is pinned is enough to go on from at any moment, whenever the process dies.
+
+mod adopt;
+mod attach;
+mod attachment;
+mod clock;
+mod clsact;
+mod counters;
+mod detach;
+mod error;
+mod events;
+mod flows;
+mod hooks;
+pub mod links;
+mod load;
+mod memory;
+mod netlink;
+mod pins;
+mod publish;
+mod reader;
+mod replace;
+mod set;
+mod slots;
+mod sockets;
+mod syscall;
+mod xdp;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use sg_common::abi::Control;
+
+pub use self::{
+    attachment::{AttachRequest, Attached, HookChoice, HookKind, HookState, Side},
+    counters::ZoneCounters,
+    error::KernelError,
+    events::DropEvents,
+    flows::FlowView,
+    reader::Reader,
+    sockets::{Socket, sockets},
+};
+use self::{attachment::Record, hooks::Held, pins::Pins, set::Set};
+use crate::image::Image;
+
+/// One more than the highest zone: a zone has 24 bits.
+const NO_ZONE: u32 = 1 << 24;
+
+/// Where things are pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// A folder on a BPF file system, as `/sys/fs/bpf/sg-agent`. It is made if it is missing.
+    pub bpffs: PathBuf,
+}
+
+/// How large things are made when they are loaded for the first time. Whatever grows later starts
+/// from here; the flow table keeps its size for as long as it is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Flows that fit; rounded up to a power of two.
+    pub flows: u32,
+    /// Zones that have counters.
+    pub zones: u32,
+    /// Rules that have counters.
+    pub rules: u32,
+    /// Nodes in one image buffer.
+    pub image_nodes: u32,
+    /// Bytes of the ring of drop events; rounded up to a power of two of pages.
+    pub events_bytes: u32,
+}
+
+/// What may change between two starts of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Idle timeouts in seconds, by [`Timeout`](sg_common::flow::Timeout).
+    pub timeouts_seconds: [u32; 8],
+    /// Flows keep the verdict of the generation that admitted them.
+    pub keep_flows: bool,
+    /// Uses clsact filters even where the kernel has TCX links, as kernels before 6.6 do.
+    pub avoid_tcx: bool,
+}
+
+/// How [`Kernel::open`] came by what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Nothing was pinned: programs and maps are new, and nothing is enforced yet.
+    Loaded,
+    /// The pinned programs are this build's: they go on, with their flows.
+    Adopted,
+    /// The pinned programs were another build's: this build's took their places, with their maps.
+    Upgraded,
+}
+
+/// What [`Kernel::publish`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The generation now in force.
+    pub generation: u64,
+    /// Microseconds from the beginning to the flip, read-back and verification included.
+    pub micros: u64,
+    /// Whether maps had to grow for it.
+    pub has_grown: bool,
+}
+
+/// A flow to be entered before enforcement starts, from an open socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The zone of the interface that the socket's packets take.
+    pub zone: u32,
+    /// The socket.
+    pub socket: Socket,
+}
+
+/// What a detach ended.
+#[derive(Debug, Default)]
+pub struct DetachReport {
+    /// Names of the interfaces that are no longer enforced.
+    pub interfaces: Vec<String>,
+    /// What failed; everything else was done all the same.
+    pub errors: Vec<KernelError>,
+}
+
+/// The daemon's handle. At most one process holds it for a pin folder; the caller sees to that.
+pub struct Kernel {
+    paths: Paths,
+    settings: Settings,
+    pins: Pins,
+    set: Set,
+    held: Held,
+    records: BTreeMap<u32, Record>,
+    /// Programs may still read the buffer that is not in force.
+    buffer_is_warm: bool,
+}
+
+impl Kernel {
+    /// Adopts what is pinned under [`Paths::bpffs`] by this ABI, or loads and pins anew.
+    ///
+    /// # Errors
+    ///
+    /// Nothing that was enforced before stops being enforced.
+    pub fn open(paths: &Paths, sizes: &Sizes, settings: &Settings) -> Result<(Self, Opened), KernelError> {
+        adopt::open(paths, sizes, settings)
+    }
+
+    /// The generation in force; 0 while nothing has been published.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        Control::generation(self.set.control().state())
+    }
+
+    /// Flows that fit, as the table was made.
+    #[must_use]
+    pub fn flow_capacity(&self) -> u32 {
+        self.set.flows().capacity()
+    }
+
+    /// Changes timeouts and what becomes of flows when the policy changes.
+    pub fn tune(&mut self, settings: &Settings) {
+        self.settings = *settings;
+        let timeouts = settings.timeouts_seconds.map(|seconds| clock::ticks(seconds, self.set.rate));
+        self.set.control().tune(&timeouts, settings.keep_flows);
+    }
+
+    /// Puts `image` in force as `generation`, on all interfaces between two packets, having read it
+    /// back and verified it. `rules` is the number of rule numbers in use: the highest plus one.
+    /// Maps that are too small are replaced by larger ones, without a gap.
+    ///
+    /// # Errors
+    ///
+    /// The image that was in force still is.
+    pub fn publish(&mut self, image: &Image, generation: u64, rules: u32) -> Result<Published, KernelError> {
+        self.publish_image(image, generation, rules)
+    }
+
+    /// The image in force, read from the kernel and verified.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is published, or the image is not whole.
+    pub fn current_image(&self) -> Result<Image, KernelError> {
+        self.set.current_image()
+    }
+
+    /// Enforces on an interface, or changes how. Asked again for what is in force, it mends what is
+    /// missing of it.
+    ///
+    /// # Errors
+    ///
+    /// An interface that was not attached is not attached; one that was is enforced as before.
+    pub fn attach(&mut self, request: &AttachRequest) -> Result<Attached, KernelError> {
+        self.attach_interface(request)
+    }
+
+    /// Ends enforcement on an interface, which may be gone already. None attached: nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// The first of those met; what could be ended has been.
+    pub fn detach(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        match self.records.get(&ifindex).cloned() {
+            Some(record) => self.end(&record),
+            None => Ok(()),
+        }
+    }
+
+    /// Every attachment, those adopted included, as it is now.
+    #[must_use]
+    pub fn attached(&self) -> Vec<Attached> {
+        let running = |ifindex, hook| self.held.running(ifindex, hook);
+        self.records.values().map(|record| hooks::inspect(record, &self.set, running)).collect()
+    }
+
+    /// Ends what other ABI versions enforce, once everything that should be is attached by this one.
+    /// Attaching takes over their links one by one; what they still hold is theirs alone.
+    #[must_use]
+    pub fn retire_other_versions(&mut self) -> DetachReport {
+        adopt::retire_other_versions(&self.pins)
+    }
+
+    /// Zeroes a zone's counters and forgets its flows, before its number is used for another
+    /// interface. Nothing is attached to the zone.
+    ///
+    /// # Errors
+    ///
+    /// Some counters may be left as they were.
+    pub fn clear_zone(&mut self, zone: u32) -> Result<(), KernelError> {
+        self.set.flows().forget_zone(zone);
+        self.set.clear_zone_counters(zone)
+    }
+
+    /// Zeroes the counters of rule numbers before they are used for other rules.
+    ///
+    /// # Errors
+    ///
+    /// Some counters may be left as they were.
+    pub fn clear_rules(&mut self, numbers: &[u32]) -> Result<(), KernelError> {
+        numbers.iter().try_for_each(|number| self.set.clear_rule_counter(*number))
+    }
+
+    /// Enters open sockets as flows, before their interface is attached. Returns how many went in:
+    /// those that are there already, and those that find no room, do not.
+    ///
+    /// # Errors
+    ///
+    /// When the clock cannot be read.
+    pub fn seed_flows(&mut self, seeds: &[Seed]) -> Result<usize, KernelError> {
+        let now = clock::tick(&self.set.clock, self.set.rate)?;
+        let flows = self.set.flows();
+        Ok(seeds.iter().filter(|seed| flows.seed(seed.zone, &seed.socket, now)).count())
+    }
+
+    /// Reads what this holds. A later growth of the maps leaves the reader with the old ones: ask
+    /// anew for each round.
+    ///
+    /// # Errors
+    ///
+    /// When the pins cannot be read.
+    pub fn reader(&self) -> Result<Reader, KernelError> {
+        let missing =
+            || KernelError::system("open", self.paths.bpffs.display(), std::io::ErrorKind::NotFound.into());
+        Reader::open(&self.paths)?.ok_or_else(missing)
+    }
+}
+
+/// Ends all enforcement under a pin folder, of every ABI version, and removes what is pinned. Works
+/// with or without a daemon.
+///
+/// # Errors
+///
+/// When the folder cannot be read; what fails after that is in the report.
+pub fn detach_all(paths: &Paths) -> Result<DetachReport, KernelError> {
+    detach::all(paths)
+}
+
+/// Ends enforcement on one interface, by the name it has now or, if it is gone, had when it was
+/// attached.
+///
+/// # Errors
+///
+/// When the folder cannot be read; what fails after that is in the report.
+pub fn detach_interface(paths: &Paths, name: &str) -> Result<DetachReport, KernelError> {
+    detach::interface(paths, name)
+}

@@ -1,0 +1,147 @@
+//! How the daemon comes by what it holds: it adopts what is pinned, or loads it for the first time.
+
+use std::{collections::BTreeMap, fs::File, io::Read as _};
+
+use sg_common::abi::Control;
+
+use super::{
+    DetachReport, Kernel, KernelError, Opened, Paths, Settings, Sizes,
+    attachment::Record,
+    detach,
+    hooks::{Held, running_pinned},
+    load::{self, MapSizes},
+    pins::{Pins, remove_tree, versions},
+    set::Set,
+};
+
+/// See [`Kernel::open`].
+pub(super) fn open(
+    paths: &Paths,
+    sizes: &Sizes,
+    settings: &Settings,
+) -> Result<(Kernel, Opened), KernelError> {
+    let pins = Pins::make(paths)?;
+    let (set, mut opened) = match pins.current()? {
+        Some(number) => (Set::open(number, pins.set(number))?, Opened::Adopted),
+        None => (first(&pins, &MapSizes::of(sizes))?, Opened::Loaded),
+    };
+    let mut kernel = Kernel {
+        paths: paths.clone(),
+        settings: *settings,
+        pins,
+        set,
+        held: Held::default(),
+        records: BTreeMap::new(),
+        buffer_is_warm: true,
+    };
+    kernel.tune(settings);
+    if opened == Opened::Adopted {
+        kernel.adopt()?;
+        if kernel.set.build != load::build() {
+            let sizes = kernel.map_sizes()?;
+            kernel.replace(&sizes)?;
+            opened = Opened::Upgraded;
+        }
+        kernel.remove_leftovers()?;
+    }
+    Ok((kernel, opened))
+}
+
+/// Makes the first set. What is left of one that was not finished goes.
+fn first(pins: &Pins, sizes: &MapSizes) -> Result<Set, KernelError> {
+    for number in pins.sets()? {
+        remove_tree(&pins.set(number))?;
+    }
+    let folder = pins.set(1);
+    let made = load::load(&folder, sizes, None).and_then(|()| Set::open(1, folder.clone()));
+    let made = made.and_then(|set| {
+        set.control().store(&Control {
+            state: 0,
+            hash_keys: hash_keys()?,
+            buffer_nodes: set.buffer_nodes(),
+            bucket_mask: set.buckets.all().len() as u32 - 1,
+            timeouts: [u32::MAX; 8],
+            events: 0,
+            keep_flows: 0,
+        });
+        pins.switch(1)?;
+        Ok(set)
+    });
+    made.inspect_err(|_| {
+        let _ = remove_tree(&folder);
+    })
+}
+
+/// Six random numbers, five of them odd: factors of a hash that nobody else can compute.
+fn hash_keys() -> Result<[u64; 6], KernelError> {
+    const SOURCE: &str = "/dev/urandom";
+    let mut octets = [0; 48];
+    File::open(SOURCE)
+        .and_then(|mut source| source.read_exact(&mut octets))
+        .map_err(|error| KernelError::system("read", SOURCE, error))?;
+    let mut keys = [0; 6];
+    for (index, (key, octets)) in keys.iter_mut().zip(octets.chunks_exact(8)).enumerate() {
+        let octets = octets.try_into().unwrap_or_default();
+        *key = u64::from_ne_bytes(octets) | u64::from(index < 5);
+    }
+    Ok(keys)
+}
+
+impl Kernel {
+    /// Takes the attachments over that are noted, gives those of them the present programs that an
+    /// interrupted replacement has left, and ends those whose interface is gone.
+    fn adopt(&mut self) -> Result<(), KernelError> {
+        for record in self.pins.records()? {
+            let is_alive =
+                |hook| running_pinned(&self.pins, record.ifindex, hook).is_some();
+            if record.hooks.iter().any(|recorded| is_alive(recorded.hook)) {
+                self.take_over(record)?;
+            } else {
+                tracing::info!("the interface {} is gone, or another by now", record.name);
+                self.end(&record)?;
+            }
+        }
+        for (ifindex, hook, _) in self.pins.links()? {
+            if !self.records.contains_key(&ifindex) {
+                self.held.release(&self.pins, ifindex, hook)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds what an attachment has, and puts back what somebody has taken from it.
+    fn take_over(&mut self, record: Record) -> Result<(), KernelError> {
+        for recorded in &record.hooks {
+            let program = self.set.program(recorded.hook).map_err(|reason| KernelError::Lacks {
+                what: "what the XDP program needs",
+                detail: reason.to_owned(),
+            })?;
+            if let Err(error) = self.held.hold(&self.pins, program, record.ifindex, recorded.hook) {
+                // The others go on, and attaching anew tries again.
+                tracing::warn!("{}: {error}", record.name);
+            }
+        }
+        self.records.insert(record.ifindex, record);
+        Ok(())
+    }
+}
+
+/// See [`Kernel::retire_other_versions`].
+pub(super) fn retire_other_versions(pins: &Pins) -> DetachReport {
+    let mut report = DetachReport::default();
+    let folders = match versions(pins.root()) {
+        Ok(folders) => folders,
+        Err(error) => {
+            report.errors.push(KernelError::system("list", pins.root().display(), error));
+            return report;
+        }
+    };
+    for folder in folders.into_iter().filter(|folder| folder != pins.folder()) {
+        match Pins::at(pins.root(), folder) {
+            Ok(Some(other)) => detach::end_version(&other, &mut report),
+            Ok(None) => {}
+            Err(error) => report.errors.push(error),
+        }
+    }
+    report
+}

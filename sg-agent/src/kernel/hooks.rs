@@ -1,0 +1,228 @@
+//! One program on one hook of one interface: put there, looked at, taken away.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use super::{
+    KernelError,
+    attachment::{Attached, HookKind, HookState, Record},
+    clsact, pins,
+    pins::{Pins, unlink},
+    set::{Loaded, Set},
+    syscall,
+};
+
+/// The links that the daemon holds: a removed pin does not end them.
+#[derive(Default)]
+pub(crate) struct Held {
+    links: BTreeMap<(u32, HookKind), OwnedFd>,
+}
+
+/// The program that a live link runs on this interface.
+fn program_of(link: &OwnedFd, ifindex: u32) -> Option<u32> {
+    let info = syscall::link_info(link.as_fd()).ok()?;
+    (info.ifindex == ifindex && ifindex != 0).then_some(info.program)
+}
+
+fn attach_type(hook: HookKind) -> Option<u32> {
+    match hook {
+        HookKind::TcxIngress => Some(syscall::TCX_INGRESS),
+        HookKind::TcxEgress => Some(syscall::TCX_EGRESS),
+        HookKind::Xdp | HookKind::ClsactIngress | HookKind::ClsactEgress => None,
+    }
+}
+
+fn object(ifindex: u32, hook: HookKind) -> String {
+    format!("{hook} of interface {ifindex}")
+}
+
+impl Held {
+    /// Sees to it that `program` sits on a hook. A link that is there, held or pinned, by this ABI
+    /// version or another, is given the program; else a new one is made, and pinned.
+    pub(crate) fn hold(
+        &mut self,
+        pins: &Pins,
+        program: &Loaded,
+        ifindex: u32,
+        hook: HookKind,
+    ) -> Result<(), KernelError> {
+        let failed = |error| KernelError::system("attach to", object(ifindex, hook), error);
+        if !hook.is_link() {
+            return clsact::put(ifindex, hook.is_ingress(), program.fd.as_fd(), program.name).map_err(failed);
+        }
+        let path = pins.link(ifindex, hook);
+        if let Some(link) = self.links.remove(&(ifindex, hook))
+            && let Some(running) = program_of(&link, ifindex)
+        {
+            update(&link, running, program).map_err(failed)?;
+            if !path.exists() {
+                syscall::pin(link.as_fd(), &path).map_err(failed)?;
+            }
+            self.links.insert((ifindex, hook), link);
+            return Ok(());
+        }
+        let foreign = pins::foreign_links(pins, ifindex, hook).map_err(failed)?;
+        for candidate in std::iter::once(&path).chain(&foreign) {
+            let Ok(link) = syscall::open_pin(candidate) else { continue };
+            if let Some(running) = program_of(&link, ifindex) {
+                update(&link, running, program).map_err(failed)?;
+                if candidate != &path {
+                    std::fs::rename(candidate, &path).map_err(failed)?;
+                }
+                self.links.insert((ifindex, hook), link);
+                return Ok(());
+            }
+        }
+        unlink(&path)?;
+        let link = match attach_type(hook) {
+            Some(attach_type) => syscall::link_tcx(program.fd.as_fd(), ifindex, attach_type),
+            None => syscall::link_xdp(program.fd.as_fd(), ifindex),
+        };
+        let link = link.map_err(failed)?;
+        syscall::pin(link.as_fd(), &path).map_err(failed)?;
+        self.links.insert((ifindex, hook), link);
+        Ok(())
+    }
+
+    /// Gives a hook that is alive another program. One that died with its interface stays dead.
+    pub(crate) fn refresh(&self, program: &Loaded, ifindex: u32, hook: HookKind) -> Result<(), KernelError> {
+        let Some(running) = self.running(ifindex, hook) else { return Ok(()) };
+        let result = match self.links.get(&(ifindex, hook)) {
+            Some(link) => update(link, running, program),
+            None => clsact::put(ifindex, hook.is_ingress(), program.fd.as_fd(), program.name),
+        };
+        match result {
+            // The interface went away at this moment.
+            Err(_) if self.running(ifindex, hook).is_none() => Ok(()),
+            result => result.map_err(|error| KernelError::system("update", object(ifindex, hook), error)),
+        }
+    }
+
+    /// Takes the program off a hook, for everybody who holds it. Not there: nothing to do.
+    pub(crate) fn release(&mut self, pins: &Pins, ifindex: u32, hook: HookKind) -> Result<(), KernelError> {
+        let held = self.links.remove(&(ifindex, hook));
+        release(pins, held, ifindex, hook)
+    }
+
+    /// The program that a hook runs, if it is ours and alive.
+    pub(crate) fn running(&self, ifindex: u32, hook: HookKind) -> Option<u32> {
+        if hook.is_link() {
+            self.links.get(&(ifindex, hook)).and_then(|link| program_of(link, ifindex))
+        } else {
+            running_filter(ifindex, hook)
+        }
+    }
+}
+
+fn update(link: &OwnedFd, running: u32, program: &Loaded) -> io::Result<()> {
+    if running == program.id { Ok(()) } else { syscall::link_update(link.as_fd(), program.fd.as_fd()) }
+}
+
+fn running_filter(ifindex: u32, hook: HookKind) -> Option<u32> {
+    let filters = clsact::filters(ifindex, hook.is_ingress()).ok()?;
+    filters.into_iter().find(|filter| filter.is_ours)?.program
+}
+
+/// The program that a hook runs, as a pin tells it.
+pub(crate) fn running_pinned(pins: &Pins, ifindex: u32, hook: HookKind) -> Option<u32> {
+    if hook.is_link() {
+        program_of(&syscall::open_pin(&pins.link(ifindex, hook)).ok()?, ifindex)
+    } else {
+        running_filter(ifindex, hook)
+    }
+}
+
+/// Takes the program off a hook. `held` is its link, if the caller has it.
+pub(crate) fn release(
+    pins: &Pins,
+    held: Option<OwnedFd>,
+    ifindex: u32,
+    hook: HookKind,
+) -> Result<(), KernelError> {
+    let failed = |error| KernelError::system("detach from", object(ifindex, hook), error);
+    if !hook.is_link() {
+        return clsact::remove(ifindex, hook.is_ingress()).map_err(failed);
+    }
+    let path = pins.link(ifindex, hook);
+    let link = held.map_or_else(|| syscall::open_pin(&path), Ok);
+    let detached = match link {
+        Ok(link) => syscall::link_detach(link.as_fd()).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    };
+    // A link without its pin lives for as long as somebody holds it: better one than none.
+    unlink(&path).and(detached)
+}
+
+/// An attachment as it is now. `running` tells the program on a hook.
+pub(crate) fn inspect(
+    record: &Record,
+    set: &Set,
+    running: impl Fn(u32, HookKind) -> Option<u32>,
+) -> Attached {
+    let hooks = record.hooks.iter().map(|recorded| {
+        let hook = recorded.hook;
+        let program = running(record.ifindex, hook);
+        let (programs_before, other_programs) = others(record.ifindex, hook, program);
+        HookState {
+            direction: hook.direction(record.side),
+            hook,
+            mode: hook.mode(),
+            why: recorded.why.clone(),
+            is_alive: program.is_some() && program == set.program(hook).ok().map(|program| program.id),
+            programs_before,
+            other_programs,
+        }
+    });
+    let mut hooks: Vec<_> = hooks.collect();
+    hooks.sort_by_key(|state| !state.hook.is_ingress());
+    Attached {
+        ifindex: record.ifindex,
+        name: record.name.clone(),
+        zone: record.zone,
+        side: record.side,
+        wanted: record.wanted,
+        bare_ip: record.bare_ip,
+        hooks,
+    }
+}
+
+/// Programs of others on a hook: those that run before ours, and all of them.
+fn others(ifindex: u32, hook: HookKind, ours: Option<u32>) -> (Vec<String>, Vec<String>) {
+    if hook == HookKind::Xdp {
+        return (Vec::new(), Vec::new());
+    }
+    let attach_type = if hook.is_ingress() { syscall::TCX_INGRESS } else { syscall::TCX_EGRESS };
+    // Kernels without TCX have nobody there.
+    let linked = syscall::tcx_programs(ifindex, attach_type).unwrap_or_default();
+    let filters = clsact::filters(ifindex, hook.is_ingress()).unwrap_or_default();
+    let linked = linked.into_iter().map(|id| (Some(id), program_name(id)));
+    let filtered = filters.into_iter().map(|filter| match filter.program {
+        Some(id) => (Some(id), format!("{} (id {id})", filter.name)),
+        None => (None, filter.name),
+    });
+    let (mut before, mut all, mut is_before) = (Vec::new(), Vec::new(), true);
+    for (id, name) in linked.chain(filtered) {
+        if id.is_some() && id == ours {
+            is_before = false;
+            continue;
+        }
+        if is_before && ours.is_some() {
+            before.push(name.clone());
+        }
+        all.push(name);
+    }
+    (before, all)
+}
+
+/// Name and id of a loaded program, for people.
+pub(crate) fn program_name(id: u32) -> String {
+    let name = syscall::program_by_id(id).and_then(|program| syscall::program_info(program.as_fd()));
+    match name {
+        Ok((_, name)) if !name.is_empty() => format!("{name} (id {id})"),
+        _ => format!("id {id}"),
+    }
+}

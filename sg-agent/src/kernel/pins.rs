@@ -1,0 +1,250 @@
+//! What lies where on the BPF file system, and how it changes as a whole.
+//!
+//! ```text
+//! BPFFS/v1/                the ABI version: no version reads another's maps
+//!   current -> set-3       which set is in force
+//!   set-3/maps/NAME        every map; maps that sets share are pinned in each
+//!   set-3/programs/NAME
+//!   set-3/build, rate, …   facts about the set
+//!   links/4-xdp            links by interface index and hook
+//!   notes/4                what else is known of an attachment
+//! ```
+//!
+//! The file system has neither regular files nor names with dots, but symbolic links, whose targets
+//! are any text: facts and notes are kept as such, and replaced by renaming over them.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use sg_common::abi::ABI_VERSION;
+
+use super::{
+    KernelError, Paths,
+    attachment::{HookKind, Record},
+    syscall,
+};
+
+pub(crate) const CURRENT: &str = "current";
+const LINKS: &str = "links";
+const NOTES: &str = "notes";
+const SET: &str = "set-";
+
+/// One ABI version's folder.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+    folder: PathBuf,
+    /// Keeps the file system from being unmounted under the daemon.
+    _held: File,
+}
+
+/// The folders of every ABI version under `root`, this one's included.
+pub(crate) fn versions(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_version = |name: &str| name.strip_prefix('v').is_some_and(|rest| rest.parse::<u32>().is_ok());
+    let names = names(root)?;
+    Ok(names.into_iter().filter(|name| is_version(name)).map(|name| root.join(name)).collect())
+}
+
+/// Names in a folder, sorted; none where it does not exist.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes a pin or note; one that is not there is removed already.
+pub(crate) fn unlink(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::system("remove", path.display(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with everything in it; one that is not there is removed already.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::system("remove", path.display(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder that only its owner may enter, and those above it.
+pub(crate) fn make_folder(path: &Path) -> Result<(), KernelError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| KernelError::system("make", path.display(), error))
+}
+
+/// Writes a fact: a symbolic link whose target is the text, instead of the one that is there.
+pub(crate) fn write_fact(folder: &Path, name: &str, text: &str) -> Result<(), KernelError> {
+    let path = folder.join(name);
+    let new = folder.join(format!("{name}-new"));
+    unlink(&new)?;
+    symlink(text, &new)
+        .and_then(|()| fs::rename(&new, &path))
+        .map_err(|error| KernelError::system("write", path.display(), error))
+}
+
+/// Reads a fact, if it is there.
+pub(crate) fn read_fact(folder: &Path, name: &str) -> Result<Option<String>, KernelError> {
+    let path = folder.join(name);
+    match fs::read_link(&path) {
+        Ok(text) => Ok(text.into_os_string().into_string().ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(KernelError::system("read", path.display(), error)),
+    }
+}
+
+impl Pins {
+    /// Opens this version's folder, making it if it is missing.
+    pub(crate) fn make(paths: &Paths) -> Result<Self, KernelError> {
+        let root = &paths.bpffs;
+        let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+        let is_bpffs =
+            syscall::is_bpffs(existing).map_err(|error| KernelError::system("look at", root.display(), error))?;
+        if !is_bpffs {
+            return Err(KernelError::NotBpffs { path: root.clone() });
+        }
+        let folder = root.join(format!("v{ABI_VERSION}"));
+        for path in [folder.join(LINKS), folder.join(NOTES)] {
+            make_folder(&path)?;
+        }
+        Self::at(root, folder)?
+            .ok_or_else(|| KernelError::system("open", root.display(), io::ErrorKind::NotFound.into()))
+    }
+
+    /// Opens this version's folder, if it is there.
+    pub(crate) fn open(paths: &Paths) -> Result<Option<Self>, KernelError> {
+        Self::at(&paths.bpffs, paths.bpffs.join(format!("v{ABI_VERSION}")))
+    }
+
+    /// Opens any version's folder, if it is there.
+    pub(crate) fn at(root: &Path, folder: PathBuf) -> Result<Option<Self>, KernelError> {
+        match File::open(&folder) {
+            Ok(held) => Ok(Some(Self { root: root.to_owned(), folder, _held: held })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(KernelError::system("open", folder.display(), error)),
+        }
+    }
+
+    /// Where every version's folder lies.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// This version's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of a set.
+    pub(crate) fn set(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("{SET}{number}"))
+    }
+
+    /// The number of the set in force.
+    pub(crate) fn current(&self) -> Result<Option<u32>, KernelError> {
+        let Some(name) = read_fact(&self.folder, CURRENT)? else { return Ok(None) };
+        match name.strip_prefix(SET).and_then(|number| number.parse().ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(KernelError::Foreign {
+                object: self.folder.join(CURRENT).display().to_string(),
+                detail: format!("it leads to {name}, which is no set"),
+            }),
+        }
+    }
+
+    /// Makes another set the one in force.
+    pub(crate) fn switch(&self, number: u32) -> Result<(), KernelError> {
+        write_fact(&self.folder, CURRENT, &format!("{SET}{number}"))
+    }
+
+    /// Numbers of the sets that are there, whole or not.
+    pub(crate) fn sets(&self) -> Result<Vec<u32>, KernelError> {
+        let names = self.list(&self.folder)?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(SET)?.parse().ok()).collect())
+    }
+
+    /// The pin of a link.
+    pub(crate) fn link(&self, ifindex: u32, hook: HookKind) -> PathBuf {
+        self.folder.join(LINKS).join(link_name(ifindex, hook))
+    }
+
+    /// Every pinned link.
+    pub(crate) fn links(&self) -> Result<Vec<(u32, HookKind, PathBuf)>, KernelError> {
+        let folder = self.folder.join(LINKS);
+        let names = self.list(&folder)?;
+        Ok(names
+            .iter()
+            .filter_map(|name| {
+                let (ifindex, hook) = name.split_once('-')?;
+                let hook = HookKind::LINKS.into_iter().find(|kind| kind.name() == hook)?;
+                Some((ifindex.parse().ok()?, hook, folder.join(name)))
+            })
+            .collect())
+    }
+
+    /// Every note, by interface index.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, KernelError> {
+        let folder = self.folder.join(NOTES);
+        let mut records = Vec::new();
+        for name in self.list(&folder)? {
+            if name.parse::<u32>().is_err() {
+                continue;
+            }
+            let Some(text) = read_fact(&folder, &name)? else { continue };
+            records.push(serde_json::from_str(&text).map_err(|error| KernelError::Foreign {
+                object: folder.join(&name).display().to_string(),
+                detail: error.to_string(),
+            })?);
+        }
+        records.sort_unstable_by_key(|record: &Record| record.ifindex);
+        Ok(records)
+    }
+
+    /// Writes the note of an attachment.
+    pub(crate) fn write_record(&self, record: &Record) -> Result<(), KernelError> {
+        let folder = self.folder.join(NOTES);
+        let text = serde_json::to_string(record)
+            .map_err(|error| KernelError::system("write", folder.display(), error.into()))?;
+        write_fact(&folder, &record.ifindex.to_string(), &text)
+    }
+
+    /// Removes the note of an attachment.
+    pub(crate) fn remove_record(&self, ifindex: u32) -> Result<(), KernelError> {
+        unlink(&self.folder.join(NOTES).join(ifindex.to_string()))
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>, KernelError> {
+        names(folder).map_err(|error| KernelError::system("list", folder.display(), error))
+    }
+}
+
+/// The name of a link's pin.
+pub(crate) fn link_name(ifindex: u32, hook: HookKind) -> String {
+    format!("{ifindex}-{hook}")
+}
+
+/// The pin of the same link under another version.
+pub(crate) fn foreign_links(pins: &Pins, ifindex: u32, hook: HookKind) -> io::Result<Vec<PathBuf>> {
+    let mut found = versions(pins.root())?;
+    found.retain(|folder| folder != pins.folder());
+    Ok(found.into_iter().map(|folder| folder.join(LINKS).join(link_name(ifindex, hook))).collect())
+}

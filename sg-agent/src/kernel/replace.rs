@@ -1,0 +1,155 @@
+//! Another set in the place of the one in force, without a gap: larger maps, or programs of another
+//! build.
+//!
+//! 1. The new set is made and pinned beside the old one. Maps that stay are pinned in both; a new
+//!    image map gets the image in force, under the same generation.
+//! 2. `current` is turned to it: whoever comes after a crash goes on with the new one.
+//! 3. Every link is given its program, each between two packets. Old and new programs judge alike.
+//! 4. After a grace period the old counters are final: they are carried over, and the old set goes.
+
+use sg_common::abi::{Control, map};
+
+use super::{Kernel, KernelError, load, load::MapSizes, pins::remove_tree, publish, set::Set, syscall};
+
+impl Kernel {
+    /// Sees to it that an image and its zones and rules fit. Tells whether maps had to grow.
+    pub(super) fn fit(&mut self, nodes: usize, zones: u32, rules: u32) -> Result<bool, KernelError> {
+        let limit = 1 << 25;
+        let nodes = u32::try_from(nodes).ok().filter(|nodes| *nodes <= limit).ok_or(KernelError::TooLarge {
+            what: "the number of nodes",
+            found: nodes as u64,
+            limit: limit.into(),
+        })?;
+        let now = self.map_sizes()?;
+        let wanted = MapSizes {
+            buffer_nodes: grown(now.buffer_nodes, nodes),
+            zones: grown(now.zones, zones),
+            rules: grown(now.rules, rules),
+            ..now
+        };
+        if wanted == now {
+            return Ok(false);
+        }
+        self.replace(&wanted)?;
+        Ok(true)
+    }
+
+    /// Sees to it that a zone has counters.
+    pub(super) fn fit_zones(&mut self, zone: u32) -> Result<(), KernelError> {
+        self.fit(0, zone + 1, 0).map(drop)
+    }
+
+    /// What the set in force has.
+    pub(super) fn map_sizes(&self) -> Result<MapSizes, KernelError> {
+        let events = self.set.events.info().map_err(|error| KernelError::map("look at", map::EVENTS, error))?;
+        Ok(MapSizes {
+            buffer_nodes: self.set.buffer_nodes(),
+            buckets: self.set.buckets.all().len() as u32,
+            zones: self.set.zones(),
+            rules: self.set.rules(),
+            events_bytes: events.max_entries(),
+        })
+    }
+
+    /// Puts a set of these sizes and this build's programs in force.
+    pub(super) fn replace(&mut self, sizes: &MapSizes) -> Result<(), KernelError> {
+        let number = self.pins.sets()?.into_iter().max().unwrap_or(0) + 1;
+        let folder = self.pins.set(number);
+        let made = self.make(number, sizes);
+        let set = made.inspect_err(|_| {
+            let _ = remove_tree(&folder);
+        })?;
+        self.pins.switch(number).inspect_err(|_| {
+            let _ = remove_tree(&folder);
+        })?;
+        let old = std::mem::replace(&mut self.set, set);
+        if let Err(error) = self.refresh() {
+            // Back to what was: each link runs either program, and both judge alike.
+            self.pins.switch(old.number)?;
+            self.set = old;
+            self.refresh()?;
+            remove_tree(&folder)?;
+            return Err(error);
+        }
+        syscall::grace_period();
+        self.buffer_is_warm = false;
+        self.set.carry_counters(&old)?;
+        remove_tree(&old.folder)
+    }
+
+    /// Makes the new set, ready to judge as the old one does.
+    fn make(&self, number: u32, sizes: &MapSizes) -> Result<Set, KernelError> {
+        let now = self.map_sizes()?;
+        let mut shared = vec![map::ATTACHMENTS, map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::EVENTS];
+        let has_same_image = sizes.buffer_nodes == now.buffer_nodes;
+        if has_same_image {
+            // Where a buffer begins is in the control element: they change together.
+            shared.extend([map::CONTROL, map::IMAGE]);
+        }
+        if sizes.zones == now.zones {
+            shared.push(map::COUNTERS);
+        }
+        if sizes.rules == now.rules {
+            shared.push(map::RULE_COUNTERS);
+        }
+        let folder = self.pins.set(number);
+        remove_tree(&folder)?;
+        load::load(&folder, sizes, Some((&self.set.folder, &shared)))?;
+        let mut set = Set::open(number, folder)?;
+        if !has_same_image {
+            let control = self.set.control().load();
+            let state = match self.set.nodes() {
+                Some(nodes) => {
+                    publish::write(&set, 0, &nodes)?;
+                    Control::state_of(Control::generation(control.state), 0)
+                }
+                None => 0,
+            };
+            set.control().store(&Control { state, buffer_nodes: set.buffer_nodes(), ..control });
+        }
+        set.carry_counters(&self.set)?;
+        Ok(set)
+    }
+
+    /// Gives every hook the program of the set in force.
+    pub(super) fn refresh(&self) -> Result<(), KernelError> {
+        for record in self.records.values() {
+            for recorded in &record.hooks {
+                match self.set.program(recorded.hook) {
+                    Ok(program) => self.held.refresh(program, record.ifindex, recorded.hook)?,
+                    Err(reason) => {
+                        return Err(KernelError::Lacks {
+                            what: "what the XDP program needs",
+                            detail: reason.to_owned(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes sets that a crash has left, having taken over what they counted.
+    pub(super) fn remove_leftovers(&mut self) -> Result<(), KernelError> {
+        for number in self.pins.sets()? {
+            if number == self.set.number {
+                continue;
+            }
+            let folder = self.pins.set(number);
+            if number < self.set.number
+                && let Ok(old) = Set::open(number, folder.clone())
+            {
+                syscall::grace_period();
+                self.set.carry_counters(&old)?;
+            }
+            remove_tree(&folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// A size that holds `wanted`: the present one, or a power of two.
+fn grown(now: u32, wanted: u32) -> u32 {
+    if wanted <= now { now } else { wanted.next_power_of_two() }
+}
+
