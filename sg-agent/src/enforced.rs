@@ -340,30 +340,23 @@ fn has_ports(protocol: sg_common::tuple::Protocol) -> bool {
     protocol == Protocol::TCP || protocol == Protocol::UDP
 }
 
-/// Turns ticks into times.
-struct Clock {
+/// Turns ticks into times of day.
+struct Clock<'a> {
     now: Timestamp,
-    tick: u32,
-    millis: f64,
+    reader: &'a Reader,
 }
 
-impl Clock {
-    fn read(reader: &Reader) -> Self {
-        Self { now: Timestamp::now(), tick: reader.now_tick(), millis: reader.tick_millis() }
-    }
-
-    fn millis_since(&self, tick: u32) -> i64 {
-        // Another CPU may be a tick ahead.
-        let ticks = (self.tick.wrapping_sub(tick) as i32).max(0);
-        (f64::from(ticks) * self.millis) as i64
+impl<'a> Clock<'a> {
+    fn read(reader: &'a Reader) -> Self {
+        Self { now: Timestamp::now(), reader }
     }
 
     fn seconds_since(&self, tick: u32) -> u64 {
-        (self.millis_since(tick) / 1000).unsigned_abs()
+        self.reader.since(tick).as_secs()
     }
 
     fn time(&self, tick: u32) -> String {
-        let since = SignedDuration::from_millis(self.millis_since(tick));
+        let since = SignedDuration::try_from(self.reader.since(tick)).unwrap_or_default();
         timestamp(self.now.checked_sub(since).unwrap_or(self.now))
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     failure::{Exit, Failure},
     kernel::{
         self, AttachRequest, Kernel, KernelError, Opened, Paths, Reader, Seed, Settings, Side, Sizes,
-        links::{self, Interface, Interfaces},
+        links::{Interface, Interfaces},
     },
     state::{LockedStore, Record, hex},
     view::{Applied, Detached},
@@ -338,6 +338,14 @@ impl Engine {
                 Err(error) => self.problems.push(problem(name, &error)),
             }
         }
+        if self.problems.is_empty() {
+            // Everything is attached: what another version of the agent still holds is nobody's.
+            let retired = kernel.retire_other_versions();
+            for interface in &retired.interfaces {
+                info!(interface = %interface, "ended what another version enforced");
+            }
+            self.problems.extend(retired.errors.iter().map(ToString::to_string));
+        }
         for problem in &self.problems {
             warn!("{problem}");
         }
@@ -412,7 +420,7 @@ fn clear(kernel: &mut Kernel, zones: &[u32], rules: &[u32]) -> Result<(), Kernel
 
 /// The open sockets that use the interfaces of `requests`, by address.
 fn seeds(requests: &[&AttachRequest], interfaces: &[Interface]) -> Result<Vec<Seed>, KernelError> {
-    let sockets = links::sockets()?;
+    let sockets = kernel::sockets()?;
     let mut seeds = Vec::new();
     for request in requests {
         let Some(interface) = interfaces.iter().find(|found| found.ifindex == request.ifindex) else {
