@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 
 pub mod desired;
 pub mod engine;
-pub mod numbering;
 mod notify;
+pub mod numbering;
 pub mod plan;
 mod sources;
 pub mod steps;
@@ -225,7 +225,8 @@ impl Agent {
 
     fn reload(&mut self) -> Result<Applied, Failure> {
         let Some(path) = self.policy.clone() else {
-            let failure = Failure::new(Exit::Failed, "reload the policy", "the agent was started without one");
+            let failure =
+                Failure::new(Exit::Failed, "reload the policy", "the agent was started without one");
             return Err(failure.with_remedy("use `sg-agent apply`, or start it with --policy"));
         };
         match load(&path) {
@@ -290,7 +291,9 @@ impl Agent {
         let generation = self.engine.generation();
         match &self.last_error {
             None => format!("generation {generation} is in force"),
-            Some(error) => format!("generation {generation} is in force; the latest change was refused: {error}"),
+            Some(error) => {
+                format!("generation {generation} is in force; the latest change was refused: {error}")
+            }
         }
     }
 
@@ -315,7 +318,10 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
 
 /// Reads the policy at `path`.
 fn load(path: &Path) -> Result<Candidate, Failure> {
-    read(document::load(&[path.to_owned()], &Limits::default()), &format!("read the policy {}", path.display()))
+    read(
+        document::load(&[path.to_owned()], &Limits::default()),
+        &format!("read the policy {}", path.display()),
+    )
 }
 
 /// The policy of what was read, or a failure with all that is wrong with it.

@@ -107,11 +107,13 @@ impl Enforced {
     /// They are not kept any more, or cannot be read.
     pub fn policy(&self) -> Result<crate::policy::Policy, Failure> {
         let what = format!("read the policy of generation {}", self.generation);
-        let remembered = self.record.as_ref().and_then(|record| {
-            self.store.submission(&record.policy).map_err(Failure::state).transpose()
-        });
+        let remembered = self
+            .record
+            .as_ref()
+            .and_then(|record| self.store.submission(&record.policy).map_err(Failure::state).transpose());
         let submission = remembered.unwrap_or_else(|| {
-            let failure = Failure::new(Exit::Failed, what.clone(), "its documents are not in the state folder");
+            let failure =
+                Failure::new(Exit::Failed, what.clone(), "its documents are not in the state folder");
             Err(failure.with_remedy("name the folder of the agent that applied it with --state-dir"))
         })?;
         submission
@@ -160,8 +162,12 @@ impl Enforced {
     /// There is none.
     pub fn attachment(&self, name: &str) -> Result<Attachment, Failure> {
         self.attachments()?.into_iter().find(|attachment| attachment.name == name).ok_or_else(|| {
-            Failure::new(Exit::Failed, format!("find {name}"), "nothing is enforced on an interface of this name")
-                .with_remedy("`sg-agent status` lists them")
+            Failure::new(
+                Exit::Failed,
+                format!("find {name}"),
+                "nothing is enforced on an interface of this name",
+            )
+            .with_remedy("`sg-agent status` lists them")
         })
     }
 
@@ -260,7 +266,9 @@ impl Enforced {
         status.not_covered = uncovered(self.record.as_ref(), &attachments)?;
         status.maps = Some(self.fill()?);
         for attachment in attachments {
-            status.problems.extend(attachment.attached.hooks.iter().flat_map(|hook| troubles(&attachment, hook)));
+            status
+                .problems
+                .extend(attachment.attached.hooks.iter().flat_map(|hook| troubles(&attachment, hook)));
             status.attachments.push(attachment_status(attachment));
         }
         Ok(status)
@@ -328,8 +336,13 @@ impl Enforced {
             })
             .collect();
         list.sort_by(|a, b| {
-            (&a.interface, &a.protocol, &a.remote, a.remote_port, a.local_port)
-                .cmp(&(&b.interface, &b.protocol, &b.remote, b.remote_port, b.local_port))
+            (&a.interface, &a.protocol, &a.remote, a.remote_port, a.local_port).cmp(&(
+                &b.interface,
+                &b.protocol,
+                &b.remote,
+                b.remote_port,
+                b.local_port,
+            ))
         });
         Ok(FlowList { generation: self.generation, flows: list })
     }
@@ -392,7 +405,10 @@ fn troubles(attachment: &Attachment, hook: &HookState) -> Vec<String> {
     let name = &attachment.name;
     let mut troubles = Vec::new();
     if !hook.is_alive {
-        troubles.push(format!("{name}: {} is not enforced: the program is gone from {}", hook.direction, hook.hook));
+        troubles.push(format!(
+            "{name}: {} is not enforced: the program is gone from {}",
+            hook.direction, hook.hook
+        ));
     }
     if !hook.programs_before.is_empty() {
         troubles.push(format!(
@@ -406,17 +422,16 @@ fn troubles(attachment: &Attachment, hook: &HookState) -> Vec<String> {
 
 /// Interfaces that nothing is enforced on, and why.
 fn uncovered(record: Option<&Record>, attachments: &[Attachment]) -> Result<Vec<Uncovered>, Failure> {
-    let interfaces =
-        Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
+    let interfaces = Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
     let is_attached = |ifindex| {
         attachments.iter().any(|attachment| {
-            attachment.attached.ifindex == ifindex && attachment.attached.hooks.iter().any(|hook| hook.is_alive)
+            attachment.attached.ifindex == ifindex
+                && attachment.attached.hooks.iter().any(|hook| hook.is_alive)
         })
     };
     let is_matched = |ifindex| {
-        record.is_some_and(|record| {
-            record.zones.iter().any(|zone| zone.ifindex == ifindex && !zone.is_retired)
-        })
+        record
+            .is_some_and(|record| record.zones.iter().any(|zone| zone.ifindex == ifindex && !zone.is_retired))
     };
     let why = |name: &str, ifindex| {
         if name == "lo" {

@@ -27,7 +27,10 @@ mod words;
 pub use self::question::{End, InvalidQuestion, Question, What};
 use crate::{
     image::Image,
-    policy::{GroupIndex, Membership, Mode, Policy, RuleIndex, Side, eval::{self, Mismatch}},
+    policy::{
+        GroupIndex, Membership, Mode, Policy, RuleIndex, Side,
+        eval::{self, Mismatch},
+    },
     view::{Explanation, RuleAnswer},
 };
 
@@ -89,14 +92,9 @@ pub fn flow_key(question: &Question, zone: u32) -> Option<FlowKey> {
     match tuple.selector.table {
         Table::Icmp => None,
         Table::Other => Some(FlowKey::new(zone, tuple.protocol, tuple.local, 0, tuple.remote, 0)),
-        Table::Tcp | Table::Udp => Some(FlowKey::new(
-            zone,
-            tuple.protocol,
-            tuple.local,
-            local.port?,
-            tuple.remote,
-            remote.port?,
-        )),
+        Table::Tcp | Table::Udp => {
+            Some(FlowKey::new(zone, tuple.protocol, tuple.local, local.port?, tuple.remote, remote.port?))
+        }
     }
 }
 
@@ -111,7 +109,11 @@ pub fn explain(question: &Question, asked: &Asked<'_>) -> Explanation {
         tuple: question.to_string(),
         entry: Some(asked.entry.to_owned()),
         mode: Some(asked.mode.name().to_owned()),
-        groups: asked.groups.iter().filter_map(|group| Some(asked.policy.groups.get(group.0)?.name.clone())).collect(),
+        groups: asked
+            .groups
+            .iter()
+            .filter_map(|group| Some(asked.policy.groups.get(group.0)?.name.clone()))
+            .collect(),
         generation: asked.live.as_ref().map(|live| live.generation),
         rules: answers(asked, question.direction, &tuple),
         ..Explanation::default()
@@ -132,7 +134,8 @@ pub fn explain(question: &Question, asked: &Asked<'_>) -> Explanation {
         Verdict::Drop(reason) => {
             explanation.verdict = "drop".to_owned();
             explanation.reason = Some(reason.name().to_owned());
-            let passes = if asked.mode == Mode::Audit { "; audit mode lets it pass and counts it" } else { "" };
+            let passes =
+                if asked.mode == Mode::Audit { "; audit mode lets it pass and counts it" } else { "" };
             explanation.note = Some(format!("{}{passes}", reason.summary()));
         }
     }
@@ -152,19 +155,31 @@ pub fn left_alone(question: &Question, why: String) -> Explanation {
     }
 }
 
-fn note(question: &Question, asked: &Asked<'_>, reason: AllowReason, rule: Option<RuleNumber>) -> Option<String> {
+fn note(
+    question: &Question,
+    asked: &Asked<'_>,
+    reason: AllowReason,
+    rule: Option<RuleNumber>,
+) -> Option<String> {
     match reason {
-        AllowReason::Rule if question.is_icmp_error() => {
-            Some("this is the answer of the rules: an error that quotes a live flow passes with that flow".to_owned())
-        }
+        AllowReason::Rule if question.is_icmp_error() => Some(
+            "this is the answer of the rules: an error that quotes a live flow passes with that flow"
+                .to_owned(),
+        ),
         AllowReason::Rule => None,
         AllowReason::Infrastructure => Some("part of the infrastructure set".to_owned()),
         AllowReason::Flow => {
             let flow = asked.live.as_ref()?.flow?;
             let opener = flow.opener;
             Some(match rule.is_some_and(|number| asked.rules.contains_key(&number)) {
-                true => format!("it belongs to a live {opener} flow ({}), which that rule admitted", flow.state.name()),
-                false => format!("it belongs to a live {opener} flow ({}), which no rule admitted: it was open before", flow.state.name()),
+                true => format!(
+                    "it belongs to a live {opener} flow ({}), which that rule admitted",
+                    flow.state.name()
+                ),
+                false => format!(
+                    "it belongs to a live {opener} flow ({}), which no rule admitted: it was open before",
+                    flow.state.name()
+                ),
             })
         }
     }
@@ -229,8 +244,7 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
         };
         insert(&scratch, &context, &key, &opening);
     }
-    let tables =
-        Tables { nodes: asked.image, memory: &scratch, control: &control, generation, now: NOW };
+    let tables = Tables { nodes: asked.image, memory: &scratch, control: &control, generation, now: NOW };
     let is_ingress = (question.direction == Direction::Inbound) == (asked.side == Side::Host);
     let hook = if is_ingress { Hook::Ingress } else { Hook::Egress };
     decide(&tables, asked.zone, hook, payload, &packet, frame.len() as u64).verdict

@@ -40,6 +40,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use sg_common::abi::Control;
 
+use self::{attachment::Record, hooks::Held, pins::Pins, set::Set};
 pub use self::{
     attachment::{AttachRequest, Attached, HookChoice, HookKind, HookState, Side},
     counters::ZoneCounters,
@@ -49,7 +50,6 @@ pub use self::{
     reader::{Capacities, Reader},
     sockets::{Socket, sockets},
 };
-use self::{attachment::Record, hooks::Held, pins::Pins, set::Set};
 use crate::image::Image;
 
 /// One more than the highest zone: a zone has 24 bits.

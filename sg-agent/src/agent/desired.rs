@@ -7,9 +7,7 @@ use super::zones::{Slot, ZoneTable};
 use crate::{
     compile::Zone,
     kernel::links::Interface,
-    policy::{
-        GroupIndex, Infrastructure, InterfaceEntry, Membership, Mode, Policy, matching::Matcher,
-    },
+    policy::{GroupIndex, Infrastructure, InterfaceEntry, Membership, Mode, Policy, matching::Matcher},
 };
 
 /// An interface that an entry of the policy matches.
@@ -141,6 +139,7 @@ pub(super) mod tests {
             is_supported: true,
             mac: vec![2, 0, 0, 0, 0, 1],
             is_up: true,
+            xdp_program: None,
             addresses: addresses.iter().map(|address| Prefix::parse(address).unwrap().0).collect(),
         }
     }

@@ -52,12 +52,7 @@ impl Engine {
     /// # Errors
     ///
     /// The kernel refuses; what was enforced still is.
-    pub fn open(
-        paths: Paths,
-        sizes: Sizes,
-        settings: Settings,
-        store: LockedStore,
-    ) -> Result<Self, Failure> {
+    pub fn open(paths: Paths, sizes: Sizes, settings: Settings, store: LockedStore) -> Result<Self, Failure> {
         let mut engine = Self {
             paths,
             sizes,
@@ -170,7 +165,8 @@ impl Engine {
     }
 
     fn settle(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
-        let interfaces = Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
+        let interfaces =
+            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
         if self.kernel.is_none() {
             self.open_kernel()?;
         }
@@ -206,8 +202,7 @@ impl Engine {
             }
         }
         applied.problems.clone_from(&self.problems);
-        applied.interfaces =
-            placement.requests.iter().map(|request| request.name.clone()).collect();
+        applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
         Ok(applied)
     }
 
@@ -249,24 +244,18 @@ impl Engine {
             _ => {
                 let newest = self.store.store().recorded().map_err(Failure::state)?.last().copied();
                 let next = generation.max(newest.unwrap_or(0)) + 1;
-                let record =
-                    plan::record(&candidate, placement, &plan, next, timestamp(Timestamp::now()));
+                let record = plan::record(&candidate, placement, &plan, next, timestamp(Timestamp::now()));
                 self.publish(&candidate, placement, &plan, &record, applied)?;
                 record
             }
         };
-        self.before =
-            Before {
-                numbering: plan.renumbered.numbering.clone(),
-                zones: placement.table.clone(),
-                is_forgotten: false,
-            };
-        self.in_force = Some(InForce {
-            candidate,
-            record,
-            inputs: placement.inputs.clone(),
-            bytes: plan.image.size(),
-        });
+        self.before = Before {
+            numbering: plan.renumbered.numbering.clone(),
+            zones: placement.table.clone(),
+            is_forgotten: false,
+        };
+        self.in_force =
+            Some(InForce { candidate, record, inputs: placement.inputs.clone(), bytes: plan.image.size() });
         Ok(())
     }
 
@@ -463,7 +452,9 @@ pub fn detached(
 fn memory_limit() -> Limits {
     let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
     match available {
-        Some(bytes) => Limits { nodes: u32::try_from(bytes / 3 / 64).unwrap_or(u32::MAX).min(Limits::MAX.nodes) },
+        Some(bytes) => {
+            Limits { nodes: u32::try_from(bytes / 3 / 64).unwrap_or(u32::MAX).min(Limits::MAX.nodes) }
+        }
         None => Limits::MAX,
     }
 }

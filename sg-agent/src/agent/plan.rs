@@ -42,9 +42,7 @@ impl Candidate {
     pub fn of(loaded: Loaded) -> Result<Self, Vec<Diagnostic>> {
         let submission = Submission::of(&loaded);
         match loaded.policy {
-            Some(policy) => {
-                Ok(Self { policy, submission, counts: loaded.counts, warnings: loaded.warnings })
-            }
+            Some(policy) => Ok(Self { policy, submission, counts: loaded.counts, warnings: loaded.warnings }),
             None => Err(loaded.errors.into_iter().chain(loaded.warnings).collect()),
         }
     }
@@ -323,16 +321,15 @@ interfaces:
         let none = BTreeSet::new();
         let first = place(&candidate.policy, &interfaces, &none, &[], &ZoneTable::default());
         let first_plan = plan(&candidate, &first, &Before::default());
-        let before =
-            Before {
-                numbering: first_plan.renumbered.numbering.clone(),
-                zones: first.table.clone(),
-                is_forgotten: false,
-            };
+        let before = Before {
+            numbering: first_plan.renumbered.numbering.clone(),
+            zones: first.table.clone(),
+            is_forgotten: false,
+        };
 
         let again = place(&candidate.policy, &interfaces, &none, &[attached(2, 0)], &before.zones);
         assert_eq!(again.inputs, first.inputs);
-        assert_eq!(again.given, []);
+        assert!(again.given.is_empty());
         assert_eq!(plan(&candidate, &again, &before).image, first_plan.image);
 
         let moved = [interface(2, "eth2", &["10.0.0.2"]), interface(3, "eth3", &["10.0.9.1"])];
@@ -379,15 +376,11 @@ interfaces:
     fn the_record_names_every_number() {
         let candidate = candidate();
         let interfaces = [interface(2, "eth2", &["10.0.0.1"]), interface(7, "tap0", &[])];
-        let placement =
-            place(&candidate.policy, &interfaces, &BTreeSet::new(), &[], &ZoneTable::default());
+        let placement = place(&candidate.policy, &interfaces, &BTreeSet::new(), &[], &ZoneTable::default());
         let plan = plan(&candidate, &placement, &Before::default());
         let record = record(&candidate, &placement, &plan, 3, "2026-11-23T14:00:00Z".to_owned());
-        let rules: Vec<_> = record
-            .rules
-            .iter()
-            .map(|rule| (rule.number, rule.rule.as_str(), rule.source.as_str()))
-            .collect();
+        let rules: Vec<_> =
+            record.rules.iter().map(|rule| (rule.number, rule.rule.as_str(), rule.source.as_str())).collect();
         assert_eq!(
             rules,
             [
@@ -403,10 +396,7 @@ interfaces:
             .collect();
         assert_eq!(
             zones,
-            [
-                (0, "eth2", "host", "10.0.0.1/32".to_owned()),
-                (1, "tap0", "guest", "10.0.2.7/32".to_owned())
-            ]
+            [(0, "eth2", "host", "10.0.0.1/32".to_owned()), (1, "tap0", "guest", "10.0.2.7/32".to_owned())]
         );
         assert_eq!(Numbering::of(&record), plan.renumbered.numbering);
         assert_eq!(ZoneTable::of(&record), placement.table);

@@ -56,12 +56,7 @@ impl ZoneTable {
     /// exist, `busy` the zones under which programs are attached whatever this table says. Also the
     /// numbers that were given out, to be cleared.
     #[must_use]
-    pub fn assign(
-        &self,
-        matched: &[u32],
-        present: &BTreeSet<u32>,
-        busy: &BTreeSet<u32>,
-    ) -> (Self, Vec<u32>) {
+    pub fn assign(&self, matched: &[u32], present: &BTreeSet<u32>, busy: &BTreeSet<u32>) -> (Self, Vec<u32>) {
         let mut next = Self::default();
         for (zone, slot) in &self.0 {
             match *slot {
@@ -120,7 +115,8 @@ mod tests {
             (&[(0, Retired(4)), (1, Used(5))], &[4, 5], &[4, 5], &[(0, Used(4)), (1, Used(5))], &[0]),
         ];
         for (before, matched, present, after, given) in rows {
-            let (next, fresh) = table(before).assign(matched, &present.iter().copied().collect(), &BTreeSet::new());
+            let (next, fresh) =
+                table(before).assign(matched, &present.iter().copied().collect(), &BTreeSet::new());
             assert_eq!((&next, &fresh[..]), (&table(after), given), "{before:?} {matched:?} {present:?}");
         }
     }

@@ -46,7 +46,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Error>
         0 => Ok(Exit::Done),
         errors => {
             let plural = if errors == 1 { "" } else { "s" };
-            let failure = Failure::new(Exit::Invalid, "check the policy", format!("it has {errors} error{plural}"));
+            let failure =
+                Failure::new(Exit::Invalid, "check the policy", format!("it has {errors} error{plural}"));
             Err(failure.into())
         }
     }

@@ -32,7 +32,8 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<Exit, Error> 
 }
 
 fn here(global: &Global, interface: Option<String>) -> Result<crate::view::Detached, Failure> {
-    let what = interface.as_ref().map_or_else(|| "detach everything".to_owned(), |name| format!("detach {name}"));
+    let what =
+        interface.as_ref().map_or_else(|| "detach everything".to_owned(), |name| format!("detach {name}"));
     if !super::is_root() {
         return Err(Failure::needs_root(what));
     }

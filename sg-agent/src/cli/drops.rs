@@ -63,7 +63,8 @@ async fn follow(global: &Global, arguments: &Arguments, enforced: &Enforced) -> 
             }
         };
         let drop = view(&event, names.of(event.ifindex));
-        let is_asked = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let is_asked =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         if is_asked(&arguments.interface, &drop.interface) && is_asked(&arguments.reason, &drop.reason) {
             global.print_next(&drop)?;
         }

@@ -79,7 +79,10 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
     let policy = read(loaded, &what)?.policy;
     let Some(entry) = entry_for(&policy, &question.interface).and_then(|index| policy.interfaces.get(index))
     else {
-        return Ok(left_alone(question, "no entry of the policy matches the interface, so it is left alone".to_owned()));
+        return Ok(left_alone(
+            question,
+            "no entry of the policy matches the interface, so it is left alone".to_owned(),
+        ));
     };
     let addresses = match &entry.addresses {
         Some(addresses) => addresses.clone(),
@@ -94,7 +97,8 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
     let numbers = RuleNumbers::in_order(&policy);
     let zones = [Some(desired::zone(entry, &addresses))];
     let input = compile::Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
-    let image = compile::compile(&input, &Limits::MAX).map_err(|error| Failure::new(Exit::Invalid, what, error))?;
+    let image =
+        compile::compile(&input, &Limits::MAX).map_err(|error| Failure::new(Exit::Invalid, what, error))?;
     let asked = Asked {
         policy: &policy,
         members: &members,
@@ -114,7 +118,10 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
 /// nobody may ask.
 fn own_addresses(name: &str) -> Vec<Prefix> {
     let interfaces = Interfaces::snapshot().unwrap_or_default();
-    interfaces.into_iter().find(|interface| interface.name == name).map_or_else(Vec::new, |found| found.addresses)
+    interfaces
+        .into_iter()
+        .find(|interface| interface.name == name)
+        .map_or_else(Vec::new, |found| found.addresses)
 }
 
 fn of_what_is_in_force(question: &Question, enforced: &Enforced) -> Result<Explanation, Failure> {

@@ -60,7 +60,8 @@ fn payload(question: &Question, continues: bool) -> Vec<u8> {
     match question.what.protocol {
         Protocol::TCP => {
             let (acknowledgement, flags) = if continues { (1, tcp_flag::ACK) } else { (0, tcp_flag::SYN) };
-            [&ports[..], &[0, 0, 0, 1, 0, 0, 0, acknowledgement, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]].concat()
+            [&ports[..], &[0, 0, 0, 1, 0, 0, 0, acknowledgement, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]]
+                .concat()
         }
         Protocol::UDP => [&ports[..], &[0, 8, 0, 0]].concat(),
         Protocol::ICMP | Protocol::ICMPV6 => {

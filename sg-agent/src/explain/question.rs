@@ -47,7 +47,9 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuestion {
     /// The protocol is not known.
-    #[error("`{0}` is no protocol: write tcp, udp, icmp, icmpv6, icmp/echo-request, icmp/3/4, a name as gre or a number up to 255")]
+    #[error(
+        "`{0}` is no protocol: write tcp, udp, icmp, icmpv6, icmp/echo-request, icmp/3/4, a name as gre or a number up to 255"
+    )]
     Protocol(String),
     /// An address is none.
     #[error("`{0}` is no address: write 192.0.2.1, 192.0.2.1:443, 2001:db8::1 or [2001:db8::1]:443")]
@@ -217,7 +219,10 @@ impl FromStr for End {
             Some(rest) => {
                 let (address, rest) = rest.split_once(']').ok_or_else(invalid)?;
                 let address = address.parse::<std::net::Ipv6Addr>().map_err(|_| invalid())?;
-                (IpAddr::V6(address), if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(invalid)?) })
+                (
+                    IpAddr::V6(address),
+                    if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(invalid)?) },
+                )
             }
             None => {
                 let (address, port) = text.split_once(':').ok_or_else(invalid)?;
@@ -264,7 +269,9 @@ mod tests {
         }
         let bracketed: End = "[2001:db8::1]".parse().unwrap();
         assert_eq!(bracketed.to_string(), "2001:db8::1");
-        for text in ["", "eth0", "192.0.2.1:", "192.0.2.1:65536", "[192.0.2.1]:1", "[::1", "[::1]1", "10.0.0.0/8"] {
+        for text in
+            ["", "eth0", "192.0.2.1:", "192.0.2.1:65536", "[192.0.2.1]:1", "[::1", "[::1]1", "10.0.0.0/8"]
+        {
             assert!(text.parse::<End>().is_err(), "{text}");
         }
     }

@@ -27,12 +27,7 @@ interfaces:
 ";
 
 /// Asks a document, or a generation with one live flow.
-fn ask(
-    interface: &str,
-    direction: Direction,
-    words: [&str; 3],
-    live: Option<Live>,
-) -> Explanation {
+fn ask(interface: &str, direction: Direction, words: [&str; 3], live: Option<Live>) -> Explanation {
     let loaded = parse_str("p.yaml", POLICY, &document::Limits::default());
     assert_eq!(loaded.errors, []);
     let policy = loaded.policy.unwrap();
@@ -80,19 +75,49 @@ fn short(explanation: &Explanation) -> [&str; 4] {
 fn the_verdict_is_that_of_the_datapath() {
     use Direction::{Inbound, Outbound};
     let rows = [
-        ("eth0", Inbound, ["tcp", "198.51.100.1:40000", "10.0.0.1:443"], ["allow", "rule", "a/inbound/0", "-"]),
-        ("eth0", Inbound, ["tcp", "2001:db8::1", "[2001:db8::2]:8085"], ["allow", "rule", "a/inbound/0", "-"]),
+        (
+            "eth0",
+            Inbound,
+            ["tcp", "198.51.100.1:40000", "10.0.0.1:443"],
+            ["allow", "rule", "a/inbound/0", "-"],
+        ),
+        (
+            "eth0",
+            Inbound,
+            ["tcp", "2001:db8::1", "[2001:db8::2]:8085"],
+            ["allow", "rule", "a/inbound/0", "-"],
+        ),
         ("eth0", Inbound, ["tcp", "198.51.100.1", "10.0.0.1:22"], ["drop", "-", "-", "no_rule"]),
         ("eth0", Inbound, ["icmp", "203.0.113.9", "10.0.0.1"], ["allow", "rule", "a/inbound/1", "-"]),
-        ("eth0", Inbound, ["icmp/3/1", "203.0.113.9", "10.0.0.1"], ["drop", "-", "-", "icmp_error_without_flow"]),
+        (
+            "eth0",
+            Inbound,
+            ["icmp/3/1", "203.0.113.9", "10.0.0.1"],
+            ["drop", "-", "-", "icmp_error_without_flow"],
+        ),
         ("eth0", Inbound, ["gre", "10.1.0.1", "10.0.0.1"], ["allow", "rule", "b/inbound/0", "-"]),
         ("eth0", Outbound, ["gre", "10.0.0.1", "10.1.0.1"], ["allow", "rule", "b/outbound/default", "-"]),
         ("eth0", Inbound, ["tcp", "127.0.0.1", "10.0.0.1:443"], ["drop", "-", "-", "martian"]),
         ("eth0", Inbound, ["icmpv6/136", "fe80::2", "fe80::1"], ["allow", "infrastructure", "-", "-"]),
-        ("eth0", Outbound, ["udp", "0.0.0.0:68", "255.255.255.255:67"], ["allow", "infrastructure", "-", "-"]),
+        (
+            "eth0",
+            Outbound,
+            ["udp", "0.0.0.0:68", "255.255.255.255:67"],
+            ["allow", "infrastructure", "-", "-"],
+        ),
         ("tap0", Outbound, ["tcp", "10.0.2.8:1", "10.9.9.9:80"], ["drop", "-", "-", "source_check"]),
-        ("tap0", Outbound, ["tcp", "10.0.2.7:1", "10.9.9.9:80"], ["allow", "rule", "b/outbound/default", "-"]),
-        ("tap0", Outbound, ["icmpv6/134", "fe80::2", "ff02::1"], ["drop", "-", "-", "router_advertisement_from_guest"]),
+        (
+            "tap0",
+            Outbound,
+            ["tcp", "10.0.2.7:1", "10.9.9.9:80"],
+            ["allow", "rule", "b/outbound/default", "-"],
+        ),
+        (
+            "tap0",
+            Outbound,
+            ["icmpv6/134", "fe80::2", "ff02::1"],
+            ["drop", "-", "-", "router_advertisement_from_guest"],
+        ),
     ];
     for (interface, direction, words, expected) in rows {
         assert_eq!(short(&ask(interface, direction, words, None)), expected, "{words:?}");
@@ -102,7 +127,11 @@ fn the_verdict_is_that_of_the_datapath() {
 #[test]
 fn every_rule_of_the_groups_says_why() {
     let answer = ask("eth0", Direction::Inbound, ["tcp", "198.51.100.1", "10.0.0.1:22"], None);
-    let told: Vec<_> = answer.rules.iter().map(|rule| (rule.rule.as_str(), rule.source.as_str(), rule.allows, rule.why.as_str())).collect();
+    let told: Vec<_> = answer
+        .rules
+        .iter()
+        .map(|rule| (rule.rule.as_str(), rule.source.as_str(), rule.allows, rule.why.as_str()))
+        .collect();
     assert_eq!(
         told,
         [

@@ -55,7 +55,8 @@ fn service(service: Service) -> String {
             match message {
                 None => name.to_owned(),
                 Some((kind, code)) => {
-                    let kind = document::icmp_name(family, kind).map_or_else(|| kind.to_string(), ToOwned::to_owned);
+                    let kind =
+                        document::icmp_name(family, kind).map_or_else(|| kind.to_string(), ToOwned::to_owned);
                     code.map_or_else(|| format!("{name}/{kind}"), |code| format!("{name}/{kind}/{code}"))
                 }
             }

@@ -110,11 +110,7 @@ impl Reader {
     /// How much fits into the maps as they are.
     #[must_use]
     pub fn capacities(&self) -> Capacities {
-        Capacities {
-            image_nodes: self.set.buffer_nodes(),
-            rules: self.set.rules(),
-            zones: self.set.zones(),
-        }
+        Capacities { image_nodes: self.set.buffer_nodes(), rules: self.set.rules(), zones: self.set.zones() }
     }
 
     /// Whether flows keep the verdict of the generation that admitted them.

@@ -13,7 +13,11 @@ impl Show for Applied {
     fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let Self { generation, interfaces, .. } = self;
         if !self.changed {
-            writeln!(out, "{}", style.paint(Tone::Good, &format!("generation {generation} is in force already")))?;
+            writeln!(
+                out,
+                "{}",
+                style.paint(Tone::Good, &format!("generation {generation} is in force already"))
+            )?;
             return interfaces_line(out, interfaces);
         }
         writeln!(out, "{}", style.paint(Tone::Good, &format!("generation {generation} is in force")))?;

@@ -5,14 +5,12 @@ use std::io::{self, Write};
 use super::{
     Show, Style,
     grid::{
-        Column::{Narrow, Number, Text},
+        Column::{Narrow, Number, Text, Whole},
         Grid, Tone, plain,
     },
     numbers::count,
 };
-use crate::view::{
-    Amount, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, RuleAmount,
-};
+use crate::view::{Amount, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, RuleAmount};
 
 impl Show for Counters {
     fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
@@ -41,7 +39,7 @@ fn by_interface(out: &mut dyn Write, style: Style, by: &ByInterface) -> io::Resu
     }
     let columns = [
         Narrow("INTERFACE", 17),
-        Text("DIRECTION"),
+        Whole("DIRECTION"),
         Number("ALLOWED"),
         Number("BYTES"),
         Number("DROPPED"),
@@ -119,7 +117,7 @@ fn by_group(out: &mut dyn Write, style: Style, by: &ByGroup) -> io::Result<()> {
     title(out, style, by.generation)?;
     let columns = [
         Narrow("GROUP", 36),
-        Text("DIRECTION"),
+        Whole("DIRECTION"),
         Number("RULES"),
         Number("FLOWS"),
         Number("PACKETS"),
@@ -145,7 +143,7 @@ fn by_reason(out: &mut dyn Write, style: Style, by: &ByReason) -> io::Result<()>
         return writeln!(out, "nothing was dropped");
     }
     let columns = [
-        Text("REASON"),
+        Whole("REASON"),
         Number("INBOUND"),
         Number("OUTBOUND"),
         Number("AUDITED"),

@@ -56,4 +56,3 @@ impl Show for Explanation {
         Ok(())
     }
 }
-

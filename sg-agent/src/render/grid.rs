@@ -48,6 +48,8 @@ pub(super) enum Column {
     Text(&'static str),
     /// Text of at most this width, wrapped.
     Narrow(&'static str, u16),
+    /// Text that is never wrapped.
+    Whole(&'static str),
     /// A number.
     Number(&'static str),
 }
@@ -61,14 +63,18 @@ pub(super) struct Grid {
 impl Grid {
     pub(super) fn new(style: Style, columns: &[Column]) -> Self {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(WIDTH);
         if style.colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
         let header = columns.iter().map(|column| {
-            let (Column::Text(name) | Column::Narrow(name, _) | Column::Number(name)) = column;
+            let (Column::Text(name) | Column::Narrow(name, _) | Column::Whole(name) | Column::Number(name)) =
+                column;
             let cell = Cell::new(name);
             if style.colour { cell.add_attribute(Attribute::Bold) } else { cell }
         });
@@ -80,6 +86,9 @@ impl Grid {
                 Column::Text(_) => {}
                 Column::Narrow(_, width) => {
                     column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(*width)));
+                }
+                Column::Whole(_) => {
+                    column.set_constraint(ColumnConstraint::ContentWidth);
                 }
                 Column::Number(_) => {
                     column.set_cell_alignment(CellAlignment::Right);

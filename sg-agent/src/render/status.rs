@@ -30,8 +30,11 @@ impl Show for Status {
         }
         if !self.not_covered.is_empty() {
             writeln!(out)?;
-            let list: Vec<String> =
-                self.not_covered.iter().map(|interface| format!("{} ({})", interface.name, interface.why)).collect();
+            let list: Vec<String> = self
+                .not_covered
+                .iter()
+                .map(|interface| format!("{} ({})", interface.name, interface.why))
+                .collect();
             field(out, style, "not covered", &list.join(", "))?;
         }
         if !self.problems.is_empty() {
@@ -79,7 +82,12 @@ impl Status {
         if let Some(digest) = &self.digest {
             let short = digest.get(..16).unwrap_or(digest);
             let rules = count(self.rules as u64);
-            field(out, style, "policy", &format!("{short}: {rules} rules from {}", self.documents.join(", ")))?;
+            field(
+                out,
+                style,
+                "policy",
+                &format!("{short}: {rules} rules from {}", self.documents.join(", ")),
+            )?;
         }
         if self.attachments.is_empty() {
             field(out, style, "interfaces", "none is covered")?;

@@ -54,9 +54,8 @@ impl Submission {
     pub fn load(&self, limits: &Limits) -> Loaded {
         let documents: Vec<(&str, &str)> =
             self.documents.iter().map(|text| (text.name.as_str(), text.text.as_str())).collect();
-        let files = Sent(
-            self.files.iter().map(|text| (PathBuf::from(&text.name), text.text.as_bytes())).collect(),
-        );
+        let files =
+            Sent(self.files.iter().map(|text| (PathBuf::from(&text.name), text.text.as_bytes())).collect());
         document::parse_with(&documents, &files, limits)
     }
 

@@ -192,10 +192,9 @@ impl From<&ByRule> for ByGroup {
     fn from(by_rule: &ByRule) -> Self {
         let mut groups: BTreeMap<&str, GroupAmounts> = BTreeMap::new();
         for rule in &by_rule.rules {
-            let group = groups.entry(&rule.group).or_insert_with(|| GroupAmounts {
-                group: rule.group.clone(),
-                ..GroupAmounts::default()
-            });
+            let group = groups
+                .entry(&rule.group)
+                .or_insert_with(|| GroupAmounts { group: rule.group.clone(), ..GroupAmounts::default() });
             let amount = match rule.direction.as_str() {
                 "outbound" => &mut group.outbound,
                 _ => &mut group.inbound,
@@ -331,7 +330,9 @@ mod tests {
         let shown: Vec<_> = by_group
             .groups
             .iter()
-            .map(|group| (group.group.as_str(), group.inbound.rules, group.inbound.flows, group.outbound.flows))
+            .map(|group| {
+                (group.group.as_str(), group.inbound.rules, group.inbound.flows, group.outbound.flows)
+            })
             .collect();
         assert_eq!(shown, [("db", 1, 0, 0), ("web", 2, 3, 4)]);
         assert_eq!(by_group.groups[1].inbound.last_hit.as_deref(), Some("2026-11-23T14:00:00Z"));
@@ -350,6 +351,9 @@ mod tests {
         let by_reason = ByReason::from(&by_interface);
         assert_eq!(by_reason.reasons.len(), 1);
         let ReasonCounters { reason, inbound, outbound, audited, .. } = &by_reason.reasons[0];
-        assert_eq!((reason.as_str(), inbound.packets, outbound.packets, audited.packets), ("no_rule", 6, 3, 5));
+        assert_eq!(
+            (reason.as_str(), inbound.packets, outbound.packets, audited.packets),
+            ("no_rule", 6, 3, 5)
+        );
     }
 }
