@@ -96,9 +96,11 @@ mod tests {
 
     #[test]
     fn zones_stay_with_their_interface_and_change_hands_one_change_later() {
-        type Slots<'a> = &'a [(u32, Slot)];
-        // (before, matched, present, after, given)
-        let rows: [(Slots<'_>, &[u32], &[u32], Slots<'_>, &[u32]); 8] = [
+        type Slots = &'static [(u32, Slot)];
+        type Indices = &'static [u32];
+        /// Before, matched, present, after, given.
+        type Row = (Slots, Indices, Indices, Slots, Indices);
+        let rows: [Row; 8] = [
             (&[], &[4, 5], &[1, 4, 5], &[(0, Used(4)), (1, Used(5))], &[0, 1]),
             // Nothing changes.
             (&[(0, Used(4)), (1, Used(5))], &[5, 4], &[1, 4, 5], &[(0, Used(4)), (1, Used(5))], &[]),

@@ -53,9 +53,7 @@ pub enum KernelError {
     #[error("nothing is published yet, so nothing may be attached")]
     NothingPublished,
     /// The four slots that an interface may lie in are taken.
-    #[error(
-        "no slot is free for interface index {ifindex}: more than {limit} attachments lie close together"
-    )]
+    #[error("no slot is free for interface index {ifindex}: more than {limit} attachments lie close together")]
     NoSlot {
         /// The interface.
         ifindex: u32,
@@ -110,8 +108,7 @@ impl KernelError {
             }
             ProgramError::LoadError { io_error, verifier_log } => {
                 let log = verifier_log.to_string();
-                let last =
-                    log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed"));
+                let last = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed"));
                 let detail = format!("{io_error}; the verifier's last word: {}", last.unwrap_or("none"));
                 Self::system(operation, object, io::Error::new(io_error.kind(), detail))
             }
@@ -148,9 +145,7 @@ impl KernelError {
     pub fn is_unsupported(&self) -> bool {
         match self {
             Self::Lacks { .. } | Self::NotBpffs { .. } => true,
-            Self::System { cause, .. } => {
-                matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP))
-            }
+            Self::System { cause, .. } => matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP)),
             _ => false,
         }
     }
@@ -175,9 +170,7 @@ impl KernelError {
             Self::NotBpffs { .. } => "run `mount -t bpf bpf /sys/fs/bpf`".to_owned(),
             Self::Occupied { .. } => "detach that program, or set `hook: auto` or `hook: tc`".to_owned(),
             Self::Foreign { .. } => "end its enforcement with `sg-agent detach --all`".to_owned(),
-            _ if self.is_permission() => {
-                "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned()
-            }
+            _ if self.is_permission() => "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned(),
             Self::System { .. }
             | Self::Lacks { .. }
             | Self::NoInterface { .. }

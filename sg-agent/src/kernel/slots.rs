@@ -16,7 +16,10 @@ fn to_word(attachment: Attachment) -> u64 {
 
 fn from_word(word: u64) -> Attachment {
     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    Attachment { ifindex: u32::from_ne_bytes([a, b, c, d]), zone_and_flags: u32::from_ne_bytes([e, f, g, h]) }
+    Attachment {
+        ifindex: u32::from_ne_bytes([a, b, c, d]),
+        zone_and_flags: u32::from_ne_bytes([e, f, g, h]),
+    }
 }
 
 /// The slots that an interface may lie in, with what lies there.
