@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{
     Show, Style,
     grid::{Tone, wrap},
-    numbers::{bytes, count},
+    numbers::{bytes, counted},
 };
 use crate::view::{Applied, Detached};
 
@@ -23,10 +23,10 @@ impl Show for Applied {
         writeln!(out, "{}", style.paint(Tone::Good, &format!("generation {generation} is in force")))?;
         writeln!(
             out,
-            "{} groups, {} rules, {} prefixes; compiled in {:.1} ms to {}, published in {:.1} ms",
-            count(self.groups as u64),
-            count(self.rules as u64),
-            count(self.prefixes as u64),
+            "{}, {}, {}; compiled in {:.1} ms to {}, published in {:.1} ms",
+            counted(self.groups as u64, "group"),
+            counted(self.rules as u64, "rule"),
+            counted(self.prefixes as u64, "prefix"),
             self.compile_ms,
             bytes(self.bytes as u64),
             self.publish_ms

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     Show, Style,
-    numbers::{bytes, count},
+    numbers::{bytes, counted},
 };
 use crate::view::Check;
 
@@ -15,11 +15,11 @@ impl Show for Check {
         }
         writeln!(
             out,
-            "valid: {} groups, {} rules, {} prefixes, {} warnings",
-            count(self.groups as u64),
-            count(self.rules as u64),
-            count(self.prefixes as u64),
-            count(self.warnings.len() as u64)
+            "valid: {}, {}, {}, {}",
+            counted(self.groups as u64, "group"),
+            counted(self.rules as u64, "rule"),
+            counted(self.prefixes as u64, "prefix"),
+            counted(self.warnings.len() as u64, "warning")
         )?;
         writeln!(
             out,

@@ -8,7 +8,7 @@ use super::{
         Column::{Narrow, Number, Text},
         Grid, Tone, plain,
     },
-    numbers::count,
+    numbers::{count, counted},
 };
 use crate::view::{Flow, FlowList};
 
@@ -19,7 +19,7 @@ impl Show for FlowList {
             "{}",
             style.paint(
                 Tone::Faint,
-                &format!("generation {}, {} flows", self.generation, count(self.flows.len() as u64))
+                &format!("generation {}, {}", self.generation, counted(self.flows.len() as u64, "flow"))
             )
         )?;
         if self.flows.is_empty() {

@@ -13,7 +13,17 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// A size in bytes: `17`, `1.5 KiB`, `320 MiB`.
+/// A count of things: `1 group`, `1 204 prefixes`. A word that ends in x takes `es`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('x') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", count(number))
+}
+
+/// A size in bytes: `17 B`, `1.5 KiB`, `320 MiB`.
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = number as f64;
@@ -26,7 +36,7 @@ pub(super) fn bytes(number: u64) -> String {
         unit = Some(next);
     }
     match unit {
-        None => number.to_string(),
+        None => format!("{number} B"),
         Some(unit) if value < 10.0 => format!("{value:.1} {unit}"),
         Some(unit) => format!("{value:.0} {unit}"),
     }
@@ -48,10 +58,12 @@ mod tests {
             assert_eq!(count(number), text);
         }
         for (number, text) in
-            [(0, "0"), (1023, "1023"), (1536, "1.5 KiB"), (80 << 10, "80 KiB"), (320 << 20, "320 MiB")]
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (80 << 10, "80 KiB"), (320 << 20, "320 MiB")]
         {
             assert_eq!(bytes(number), text);
         }
+        assert_eq!((counted(1, "group"), counted(2, "group")), ("1 group".to_owned(), "2 groups".to_owned()));
+        assert_eq!(counted(1204, "prefix"), "1 204 prefixes");
         assert_eq!(share(12, 4096), "12 of 4 096 (0.3 %)");
         assert_eq!(share(0, 0), "0 of 0 (0.0 %)");
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{
     Show, Style,
     grid::{Tone, field},
-    numbers::{count, share},
+    numbers::{counted, share},
 };
 use crate::view::{AttachmentStatus, Status};
 
@@ -81,13 +81,8 @@ impl Status {
         field(out, style, "generation", &format!("{}, applied {applied}", self.generation))?;
         if let Some(digest) = &self.digest {
             let short = digest.get(..16).unwrap_or(digest);
-            let rules = count(self.rules as u64);
-            field(
-                out,
-                style,
-                "policy",
-                &format!("{short}: {rules} rules from {}", self.documents.join(", ")),
-            )?;
+            let rules = counted(self.rules as u64, "rule");
+            field(out, style, "policy", &format!("{short}: {rules} from {}", self.documents.join(", ")))?;
         }
         if self.attachments.is_empty() {
             field(out, style, "interfaces", "none is covered")?;
