@@ -91,13 +91,12 @@ pub fn decide<N: Nodes + ?Sized, M: Memory + ?Sized>(
     let judge = Judge { tables, zone, zone_number, flags, direction, packet, bytes };
     let verdict = match payload {
         Err(unreadable) => Err(unreadable.reason()),
-        Ok(Payload::Arp) if flags & flag::ARP != 0 => Ok((AllowReason::Infrastructure, None)),
-        Ok(Payload::Arp) => Err(DropReason::UnsupportedEthertype),
-        Ok(Payload::Foreign(ethertype)) if image::permits_ethertype(zone, ethertype) => {
+        Ok(Payload::IP) => judge.ip(&mut has_opened),
+        Ok(Payload::ARP) if flags & flag::ARP != 0 => Ok((AllowReason::Infrastructure, None)),
+        Ok(Payload(ethertype)) if image::permits_ethertype(zone, ethertype) => {
             Ok((AllowReason::Infrastructure, None))
         }
-        Ok(Payload::Foreign(_)) => Err(DropReason::UnsupportedEthertype),
-        Ok(Payload::Ip) => judge.ip(&mut has_opened),
+        Ok(_) => Err(DropReason::UnsupportedEthertype),
     };
     Outcome {
         verdict: match verdict {

@@ -91,11 +91,31 @@ pub trait Nodes {
     /// Node number `index`, or `None` past the end.
     fn node(&self, index: u32) -> Option<&Node>;
 
-    /// [`search`] over these nodes. The programs make it a function of its own, which the verifier
-    /// then judges once instead of at every call.
+    /// [`class_of`] in these nodes. The programs make this and the others functions of their own:
+    /// the verifier then judges each once, instead of on every path to it, and each has its own
+    /// part of the small stack.
     #[inline(always)]
-    fn search(&self, set: u32, address: Addr, selector: u32) -> u64 {
-        search(self, set, address, selector)
+    fn class_of(&self, set: u32, address: Addr) -> u64 {
+        class_of(self, set, address)
+    }
+
+    /// [`select`] in these nodes, likewise.
+    #[inline(always)]
+    fn select(&self, class: u32, selector: u32) -> u64 {
+        select(self, class, selector)
+    }
+
+    /// [`key_v4`] in these nodes, likewise. This and the next also hide from the verifier how the
+    /// key's number came about: else it would tell apart every way down a tree.
+    #[inline(always)]
+    fn key_v4(&self, keys: u32, key_nodes: u32, address: u32) -> u32 {
+        key_v4(self, keys, key_nodes, address)
+    }
+
+    /// [`key_v6`] in these nodes, likewise.
+    #[inline(always)]
+    fn key_v6(&self, keys: u32, key_nodes: u32, half: u64) -> u32 {
+        key_v6(self, keys, key_nodes, half)
     }
 }
 
@@ -297,9 +317,13 @@ pub fn rule<N: Nodes + ?Sized>(
     remote: Addr,
     selector: Selector,
 ) -> Result<RuleWord, Corrupt> {
-    match zone.word(zone_word::RULE_SETS + rule_set_slot(direction, remote.family()))? {
+    let set = zone.word(zone_word::RULE_SETS + rule_set_slot(direction, remote.family()))?;
+    if set == 0 {
+        return Ok(RuleWord::NONE);
+    }
+    match Answer::open(nodes.class_of(set, remote))? {
         0 => Ok(RuleWord::NONE),
-        set => Answer::open(nodes.search(set, remote, selector.to_bits())),
+        class => Answer::open(nodes.select(class, selector.to_bits())).map(RuleWord),
     }
 }
 
@@ -312,43 +336,42 @@ pub fn rule<N: Nodes + ?Sized>(
 pub fn is_own<N: Nodes + ?Sized>(nodes: &N, zone: &Node, address: Addr) -> Result<bool, Corrupt> {
     match zone.word(zone_word::OWN + address.family() as usize)? {
         0 => Ok(false),
-        set => Ok(Answer::open(nodes.search(set, address, ANY_SELECTOR))? != RuleWord::NONE),
+        set => Ok(Answer::open(nodes.class_of(set, address))? != 0),
     }
 }
 
-/// Asks [`search`] for the class alone.
-const ANY_SELECTOR: u32 = u32::MAX;
-
-/// A rule word or [`Corrupt`] in one register, as a BPF function can return it.
+/// A number or [`Corrupt`] in one register, as a BPF function can return it.
 struct Answer;
 
 impl Answer {
     const CORRUPT: u64 = u64::MAX;
 
     #[inline(always)]
-    const fn open(answer: u64) -> Result<RuleWord, Corrupt> {
-        if answer == Self::CORRUPT { Err(Corrupt) } else { Ok(RuleWord(answer as u32)) }
+    fn close(answer: Result<u32, Corrupt>) -> u64 {
+        match answer {
+            Ok(number) => number.into(),
+            Err(Corrupt) => Self::CORRUPT,
+        }
+    }
+
+    #[inline(always)]
+    const fn open(answer: u64) -> Result<u32, Corrupt> {
+        if answer == Self::CORRUPT { Err(Corrupt) } else { Ok(answer as u32) }
     }
 }
 
-/// Address to class to rule, in plain numbers: the bits of a [`RuleWord`], or all ones for
+/// The class of `address` in rule set `set`: its half number, 0 for class 0, or all ones for
 /// [`Corrupt`].
-///
-/// `set` is the half number of a rule set and `selector` what [`Selector::to_bits`] gives.
 #[inline(always)]
-pub fn search<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr, selector: u32) -> u64 {
-    let found = node(nodes, set / 2).and_then(|set_node| class(nodes, set_node, set, address));
-    let Ok(found) = found else { return Answer::CORRUPT };
-    let Some(class) = found else { return 0 };
-    if selector == ANY_SELECTOR {
-        return 1;
-    }
-    match node(nodes, class / 2)
-        .and_then(|class_node| select(nodes, class_node, class, Selector::from_bits(selector)))
-    {
-        Ok(word) => word.0.into(),
-        Err(Corrupt) => Answer::CORRUPT,
-    }
+pub fn class_of<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr) -> u64 {
+    Answer::close(node(nodes, set / 2).and_then(|set_node| class(nodes, set_node, set, address)))
+}
+
+/// The bits of the [`RuleWord`] of class `class` for a selector, as [`Selector::to_bits`] gives
+/// it, or all ones for [`Corrupt`].
+#[inline(always)]
+pub fn select<N: Nodes + ?Sized>(nodes: &N, class: u32, selector: u32) -> u64 {
+    Answer::close(rule_word(nodes, class, Selector::from_bits(selector)).map(|RuleWord(bits)| bits))
 }
 
 /// Whether the zone lets `ethertype` pass unseen.
@@ -365,14 +388,9 @@ pub fn permits_ethertype(zone: &Node, ethertype: u16) -> bool {
     found && ethertype != 0
 }
 
-/// The class of `address` as a half number, or `None` for class 0.
+/// The class of `address` as a half number, or 0 for class 0.
 #[inline(always)]
-fn class<N: Nodes + ?Sized>(
-    nodes: &N,
-    set_node: &Node,
-    set: u32,
-    address: Addr,
-) -> Result<Option<u32>, Corrupt> {
+fn class<N: Nodes + ?Sized>(nodes: &N, set_node: &Node, set: u32, address: Addr) -> Result<u32, Corrupt> {
     let tree = Tree {
         keys: set_node.half_word(set, rule_set_word::KEYS)?,
         key_nodes: set_node.half_word(set, rule_set_word::KEY_NODES)?,
@@ -382,11 +400,11 @@ fn class<N: Nodes + ?Sized>(
     let classes = set_node.half_word(set, rule_set_word::CLASSES)?;
     if address.is_v4() {
         let number = tree.find_v4(nodes, address.v4_bits())?;
-        return Ok((number != 0).then_some(classes.wrapping_add(number)));
+        return Ok(half_of(classes, number));
     }
     let number = tree.find_v6(nodes, address.hi())?;
     if number == 0 {
-        return Ok(None);
+        return Ok(0);
     }
     let half = classes.wrapping_add(number);
     let class_node = node(nodes, half / 2)?;
@@ -398,10 +416,10 @@ fn class<N: Nodes + ?Sized>(
         };
         let inside = low_half(1)? <= address.lo() && address.lo() <= low_half(3)?;
         let number = class_node.half_word(half, if inside { 5 } else { 6 })?;
-        return Ok((number != 0).then_some(classes.wrapping_add(number)));
+        return Ok(half_of(classes, number));
     }
     if kind != class_word::SUBTREE {
-        return Ok(Some(half));
+        return Ok(half);
     }
     let low = Tree {
         keys: class_node.half_word(half, 1 + rule_set_word::KEYS)?,
@@ -410,7 +428,13 @@ fn class<N: Nodes + ?Sized>(
         wide: tree.wide,
     };
     let number = low.find_v6(nodes, address.lo())?;
-    Ok((number != 0).then_some(classes.wrapping_add(number)))
+    Ok(half_of(classes, number))
+}
+
+/// The half number of class `number`, or 0 for class 0.
+#[inline(always)]
+const fn half_of(classes: u32, number: u32) -> u32 {
+    if number == 0 { 0 } else { classes.wrapping_add(number) }
 }
 
 /// A static B-tree of interval ends with a class number for each.
@@ -428,30 +452,69 @@ fn below(a: u64, b: u64) -> u32 {
     (a.wrapping_sub(b) >> 63) as u32
 }
 
+/// `new` if `less` is below `limit`, else `old`, without a branch: a branch on each level would be
+/// two to the power of levels ways for the verifier to follow.
+#[inline(always)]
+fn pick(less: u32, limit: u32, new: u32, old: u32) -> u32 {
+    let mask = below(less.into(), limit.into()).wrapping_neg();
+    old ^ ((old ^ new) & mask)
+}
+
+/// What stands for no key: the image is corrupt.
+const NO_KEY: u32 = u32::MAX;
+
+/// The number of the first key not below `address` in a tree of `key_nodes` nodes at `keys`, or
+/// all ones.
+#[inline(always)]
+pub fn key_v4<N: Nodes + ?Sized>(nodes: &N, keys: u32, key_nodes: u32, address: u32) -> u32 {
+    let address = u64::from(address);
+    let mut at = 0_u32;
+    let mut best = NO_KEY;
+    for _ in 0..LEVELS_V4 {
+        if at >= key_nodes {
+            break;
+        }
+        let Some(node) = nodes.node(keys.wrapping_add(at)) else { return NO_KEY };
+        let mut less = 0;
+        for key in &node.words {
+            less += below(u64::from(*key), address);
+        }
+        best = pick(less, KEYS_V4, at.wrapping_mul(KEYS_V4).wrapping_add(less), best);
+        at = at.wrapping_mul(KEYS_V4 + 1).wrapping_add(1 + less);
+    }
+    best
+}
+
+/// As [`key_v4`], for one half of an IPv6 address.
+#[inline(always)]
+pub fn key_v6<N: Nodes + ?Sized>(nodes: &N, keys: u32, key_nodes: u32, half: u64) -> u32 {
+    let mut at = 0_u32;
+    let mut best = NO_KEY;
+    for _ in 0..LEVELS_V6 {
+        if at >= key_nodes {
+            break;
+        }
+        let Some(node) = nodes.node(keys.wrapping_add(at)) else { return NO_KEY };
+        let mut less = 0;
+        let mut index = 0;
+        while index < 16 {
+            let key = u64::from(node.words[index]) | u64::from(node.words[index + 1]) << 32;
+            less += below_u64(key, half);
+            index += 2;
+        }
+        best = pick(less, KEYS_V6, at.wrapping_mul(KEYS_V6).wrapping_add(less), best);
+        at = at.wrapping_mul(KEYS_V6 + 1).wrapping_add(1 + less);
+    }
+    best
+}
+
 impl Tree {
     #[inline(always)]
     fn find_v4<N: Nodes + ?Sized>(self, nodes: &N, address: u32) -> Result<u32, Corrupt> {
         if self.key_nodes == 0 {
             return Ok(self.values);
         }
-        let address = u64::from(address);
-        let mut at = 0_u32;
-        let mut best = u32::MAX;
-        for _ in 0..LEVELS_V4 {
-            if at >= self.key_nodes {
-                break;
-            }
-            let keys = &node(nodes, self.keys.wrapping_add(at))?.words;
-            let mut less = 0;
-            for key in keys {
-                less += below(u64::from(*key), address);
-            }
-            if less < KEYS_V4 {
-                best = at.wrapping_mul(KEYS_V4).wrapping_add(less);
-            }
-            at = at.wrapping_mul(KEYS_V4 + 1).wrapping_add(1 + less);
-        }
-        self.value(nodes, best)
+        self.value(nodes, nodes.key_v4(self.keys, self.key_nodes, address))
     }
 
     #[inline(always)]
@@ -459,39 +522,18 @@ impl Tree {
         if self.key_nodes == 0 {
             return Ok(self.values);
         }
-        let mut at = 0_u32;
-        let mut best = u32::MAX;
-        for _ in 0..LEVELS_V6 {
-            if at >= self.key_nodes {
-                break;
-            }
-            let keys = &node(nodes, self.keys.wrapping_add(at))?.words;
-            let mut less = 0;
-            let mut index = 0;
-            while index < 16 {
-                let key = u64::from(keys[index]) | u64::from(keys[index + 1]) << 32;
-                less += below_u64(key, half);
-                index += 2;
-            }
-            if less < KEYS_V6 {
-                best = at.wrapping_mul(KEYS_V6).wrapping_add(less);
-            }
-            at = at.wrapping_mul(KEYS_V6 + 1).wrapping_add(1 + less);
-        }
-        self.value(nodes, best)
+        self.value(nodes, nodes.key_v6(self.keys, self.key_nodes, half))
     }
 
     /// The class number stored for key number `key`.
     #[inline(always)]
     fn value<N: Nodes + ?Sized>(self, nodes: &N, key: u32) -> Result<u32, Corrupt> {
-        if key == u32::MAX {
+        if key == NO_KEY {
             return Err(Corrupt);
         }
-        if self.wide {
-            return node(nodes, self.values.wrapping_add(key / 16))?.word((key % 16) as usize);
-        }
-        let pair = node(nodes, self.values.wrapping_add(key / 32))?.word((key / 2 % 16) as usize)?;
-        Ok(pair >> (key % 2 * 16) & 0xffff)
+        let (at, index) = if self.wide { (key / 16, key) } else { (key / 32, key / 2) };
+        let word = node(nodes, self.values.wrapping_add(at))?.word((index % 16) as usize)?;
+        Ok(if self.wide { word } else { word >> (key % 2 * 16) & 0xffff })
     }
 }
 
@@ -503,12 +545,8 @@ fn below_u64(a: u64, b: u64) -> u32 {
 
 /// The rule word of a class for `selector`.
 #[inline(always)]
-fn select<N: Nodes + ?Sized>(
-    nodes: &N,
-    class_node: &Node,
-    class: u32,
-    selector: Selector,
-) -> Result<RuleWord, Corrupt> {
+fn rule_word<N: Nodes + ?Sized>(nodes: &N, class: u32, selector: Selector) -> Result<RuleWord, Corrupt> {
+    let class_node = node(nodes, class / 2)?;
     let place = (selector.table as usize) * 2;
     let tag = class_node.half_word(class, place)?;
     let payload = class_node.half_word(class, place + 1)?;
@@ -543,10 +581,29 @@ fn count_below<const PAIRS: usize>(words: &[u32; 16], value: u64) -> u32 {
     let mut index = 0;
     while index < PAIRS {
         let pair = u64::from(words[index]);
-        less += below(pair & 0xffff, value) + below(pair >> 16, value);
+        less = in_order(less + below(pair & 0xffff, value) + below(pair >> 16, value));
         index += 1;
     }
     less
+}
+
+/// Gives back its argument, once all before it is done. Without it the optimiser begins all
+/// comparisons of a node at once, and needs more of the stack than a BPF program has.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[expect(unsafe_code, reason = "a barrier for the optimiser is inline assembly")]
+fn in_order(value: u32) -> u32 {
+    let mut value = value;
+    // SAFETY: moves a register onto itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value) };
+    value
+}
+
+/// Gives back its argument: only BPF programs are short of stack.
+#[cfg(not(target_arch = "bpf"))]
+#[inline(always)]
+const fn in_order(value: u32) -> u32 {
+    value
 }
 
 /// The table that answers for a protocol number of a family's packets.

@@ -15,6 +15,8 @@ mod ipv4;
 mod ipv6;
 mod l4;
 
+pub use ipv6::{ExtensionBits, extension as ipv6_extension};
+
 /// Reads a frame's bytes. Offsets count from the start of the frame.
 pub trait Cursor {
     /// What a successful look returns.
@@ -33,6 +35,27 @@ pub trait Cursor {
     /// Whether the frame stands for several packets that the hardware will cut or has joined: its
     /// IP length may then be 0 because the true one does not fit into 16 bits.
     fn is_gso(&self) -> bool;
+
+    /// What is wrong with the IPv4 options from `start` to `end`, if anything is.
+    ///
+    /// This and the next are functions of their own in the programs, which the verifier then judges
+    /// once, and beyond which it does not tell one chain of headers from another.
+    #[inline(always)]
+    fn ipv4_options(&self, start: usize, end: usize) -> ReadingBits
+    where
+        Self: Sized,
+    {
+        ipv4_options(self, start, end)
+    }
+
+    /// The IPv6 extension header of kind `kind` at `at`.
+    #[inline(always)]
+    fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits
+    where
+        Self: Sized,
+    {
+        ipv6_extension(self, kind, at)
+    }
 }
 
 /// Bytes that a [`Cursor`] has found. Offsets count from the start of what was found, and stay
@@ -60,83 +83,85 @@ pub enum LinkLayer {
     },
 }
 
-/// What the frame carries.
+/// What the frame carries, by its EtherType. IPv6 counts as [`Payload::IP`] too.
+///
+/// This and [`Unreadable`] are plain numbers, not enums: a variant without a payload leaves a
+/// register undefined, and the verifier refuses to see such a register copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Payload {
+#[repr(transparent)]
+pub struct Payload(pub u16);
+
+impl Payload {
+    /// IP of either version: the [`Packet`] has been filled in.
+    pub const IP: Self = Self(0x0800);
     /// ARP.
-    Arp,
-    /// Neither IP nor ARP: the EtherType, or 0 for 802.3 frames and too many VLAN tags.
-    Foreign(u16),
-    /// IP: the [`Packet`] has been filled in.
-    Ip,
+    pub const ARP: Self = Self(0x0806);
+    /// 802.3 frames, and what lies behind too many VLAN tags.
+    pub const NONE: Self = Self(0);
 }
 
-/// Why a frame could not be read.
+/// Why a frame could not be read: the number of a [`DropReason`], or 0 for [`Unreadable::SHORT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// A header is not in the first buffer. Whoever can make more of the frame contiguous tries
-    /// again; else the frame is malformed.
-    Short,
-    /// The frame is to be dropped.
-    Drop(DropReason),
-}
+#[repr(transparent)]
+pub struct Unreadable(u16);
 
 impl Unreadable {
+    /// A header is not in the first buffer. Whoever can make more of the frame contiguous tries
+    /// again; else the frame is malformed.
+    pub const SHORT: Self = Self(0);
+
+    /// The frame is to be dropped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self(reason as u16)
+    }
+
     /// The reason for the drop.
     #[inline(always)]
     #[must_use]
     pub const fn reason(self) -> DropReason {
-        match self {
-            Self::Short => DropReason::Malformed,
-            Self::Drop(reason) => reason,
+        match DropReason::from_number(self.0 as u8) {
+            Some(reason) => reason,
+            None => DropReason::Malformed,
         }
     }
 }
 
 /// A reading in one register, as a BPF function can return it.
+///
+/// Bits 0–15: the payload, or why there is none; bit 16: there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct ReadingBits(pub u32);
 
 impl ReadingBits {
-    const IP: u32 = 0;
-    const ARP: u32 = 1;
-    const FOREIGN: u32 = 2;
-    const SHORT: u32 = 3;
-    const DROP: u32 = 4;
+    const UNREADABLE: u32 = 1 << 16;
 
     /// Packs a reading.
     #[inline(always)]
     #[must_use]
     pub const fn pack(reading: Result<Payload, Unreadable>) -> Self {
-        Self(match reading {
-            Ok(Payload::Ip) => Self::IP,
-            Ok(Payload::Arp) => Self::ARP,
-            Ok(Payload::Foreign(ethertype)) => Self::FOREIGN | (ethertype as u32) << 8,
-            Err(Unreadable::Short) => Self::SHORT,
-            Err(Unreadable::Drop(reason)) => Self::DROP | (reason as u32) << 8,
-        })
+        match reading {
+            Ok(Payload(ethertype)) => Self(ethertype as u32),
+            Err(Unreadable(reason)) => Self(Self::UNREADABLE | reason as u32),
+        }
     }
 
-    /// Unpacks a reading. What no packing makes is malformed.
+    /// Unpacks a reading.
+    ///
+    /// # Errors
+    ///
+    /// What was packed as one.
     #[inline(always)]
-    #[must_use]
     pub const fn unpack(self) -> Result<Payload, Unreadable> {
-        match self.0 & 0xff {
-            Self::IP => Ok(Payload::Ip),
-            Self::ARP => Ok(Payload::Arp),
-            Self::FOREIGN => Ok(Payload::Foreign((self.0 >> 8) as u16)),
-            Self::SHORT => Err(Unreadable::Short),
-            _ => Err(Unreadable::Drop(match DropReason::from_number((self.0 >> 8) as u8) {
-                Some(reason) => reason,
-                None => DropReason::Malformed,
-            })),
-        }
+        let number = self.0 as u16;
+        if self.0 & Self::UNREADABLE == 0 { Ok(Payload(number)) } else { Err(Unreadable(number)) }
     }
 }
 
 /// A malformed frame, as an error to return.
-const MALFORMED: Unreadable = Unreadable::Drop(DropReason::Malformed);
+const MALFORMED: Unreadable = Unreadable::drop(DropReason::Malformed);
 
 /// TCP flag bits, as in octet 13 of the header.
 pub mod tcp_flag {
@@ -205,10 +230,9 @@ pub fn parse<C: Cursor>(
         LinkLayer::BareIp { ethertype } => (ethertype, 0),
     };
     match ethertype {
-        eth::IPV4 => ipv4::parse(cursor, offset, packet).map(|()| Payload::Ip),
-        eth::IPV6 => ipv6::parse(cursor, offset, packet).map(|()| Payload::Ip),
-        eth::ARP => Ok(Payload::Arp),
-        other => Ok(Payload::Foreign(other)),
+        eth::IPV4 => ipv4::parse(cursor, offset, packet).map(|()| Payload::IP),
+        eth::IPV6 => ipv6::parse(cursor, offset, packet).map(|()| Payload::IP),
+        other => Ok(Payload(other)),
     }
 }
 
@@ -239,6 +263,12 @@ impl<'a> Cursor for Slice<'a> {
     fn is_gso(&self) -> bool {
         self.is_gso
     }
+}
+
+/// [`Cursor::ipv4_options`] as it is by default.
+#[inline(always)]
+pub fn ipv4_options<C: Cursor>(cursor: &C, start: usize, end: usize) -> ReadingBits {
+    ReadingBits::pack(ipv4::options(cursor, start, end).map(|()| Payload::IP))
 }
 
 /// The big-endian number in `N` octets at `at`. Every caller looks for what it reads, so that the

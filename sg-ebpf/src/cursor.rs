@@ -4,10 +4,14 @@ use core::marker::PhantomData;
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::{__sk_buff, xdp_md},
     helpers::bpf_xdp_get_buff_len,
     programs::{TcContext, XdpContext},
 };
-use sg_common::wire::{Bytes, Cursor};
+use sg_common::wire::{
+    Bytes, Cursor, ExtensionBits, LinkLayer, Packet, ReadingBits, Unreadable, ipv4_options, ipv6_extension,
+    parse,
+};
 
 /// Headers that lie further back than this are not looked for: two tags, an IPv6 header and eight
 /// extension headers of common size fit.
@@ -23,10 +27,8 @@ pub(crate) trait FrameSource {
     fn frame(&self) -> Frame<'_, Self>
     where
         Self: Sized;
-    /// The frame with more of it in the first buffer, or `None` where nothing can be done.
-    fn pull(&self) -> Option<Frame<'_, Self>>
-    where
-        Self: Sized;
+    /// Brings more of the frame into the first buffer. `false` where nothing can be done.
+    fn pull(&self) -> bool;
     /// The EtherType as the kernel knows it, in host order; 0 where it does not tell.
     fn ethertype(&self) -> u16;
     /// VLAN tags that the NIC has taken out of the frame.
@@ -37,6 +39,12 @@ pub(crate) trait FrameSource {
     fn cheap_length(&self) -> usize;
     /// Whether the frame stands for several packets.
     fn is_gso(&self) -> bool;
+    /// Reads the frame into `packet`, as a global function.
+    fn read(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits;
+    /// [`Cursor::ipv4_options`] as a global function.
+    fn ipv4_options(&self, start: usize, end: usize) -> ReadingBits;
+    /// [`Cursor::ipv6_extension`] as a global function.
+    fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits;
 }
 
 /// The first buffer of a frame.
@@ -51,16 +59,13 @@ impl<'a, S: FrameSource> Cursor for Frame<'a, S> {
 
     #[inline(always)]
     fn look(&self, offset: usize, length: usize) -> Option<Found<'a>> {
+        // Compared as it is added: the verifier bounds the register that it sees compared.
+        let offset = opaque(offset);
         if offset > REACH {
             return None;
         }
-        let start = self.data + offset;
-        // The verifier learns from `start + length > end`, and from nothing that the optimiser
-        // might make of it: `start >= end` says the same of one octet, but teaches it nothing.
-        let mut stop = start + length;
-        // SAFETY: no instruction; the value only passes through a register.
-        unsafe { core::arch::asm!("/* {0} */", inout(reg) stop, options(nomem, nostack, preserves_flags)) };
-        if stop > self.end {
+        let start = opaque(self.data + offset);
+        if opaque(start + length) > self.end {
             return None;
         }
         Some(Found { start, frame: PhantomData })
@@ -80,6 +85,31 @@ impl<'a, S: FrameSource> Cursor for Frame<'a, S> {
     fn is_gso(&self) -> bool {
         self.source.is_gso()
     }
+
+    #[inline(always)]
+    fn ipv4_options(&self, start: usize, end: usize) -> ReadingBits {
+        self.source.ipv4_options(start, end)
+    }
+
+    #[inline(always)]
+    fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits {
+        self.source.ipv6_extension(kind, at)
+    }
+}
+
+/// Keeps the optimiser from computing an address or offset in another way.
+///
+/// The verifier learns what lies behind `start` from `start + length > end`. It learns nothing when
+/// the sum is made from other parts than `start`, nor from `start >= end`, which is what the
+/// optimiser makes of a single octet.
+#[inline(always)]
+fn opaque(address: usize) -> usize {
+    let mut address = address;
+    // SAFETY: moves a register onto itself.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) address, options(nomem, nostack, preserves_flags));
+    }
+    address
 }
 
 /// Octets of the packet that [`Frame::look`] has found.
@@ -133,8 +163,8 @@ impl FrameSource for XdpContext {
     }
 
     #[inline(always)]
-    fn pull(&self) -> Option<Frame<'_, Self>> {
-        None
+    fn pull(&self) -> bool {
+        false
     }
 
     #[inline(always)]
@@ -162,6 +192,21 @@ impl FrameSource for XdpContext {
     fn is_gso(&self) -> bool {
         false
     }
+
+    #[inline(always)]
+    fn read(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
+        ReadingBits(xdp_read(self.ctx, is_bare_ip.into(), packet))
+    }
+
+    #[inline(always)]
+    fn ipv4_options(&self, start: usize, end: usize) -> ReadingBits {
+        ReadingBits(xdp_ipv4_options(self.ctx, start as u32, end as u32))
+    }
+
+    #[inline(always)]
+    fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits {
+        ExtensionBits(xdp_ipv6_extension(self.ctx, kind.into(), at as u32))
+    }
 }
 
 impl FrameSource for TcContext {
@@ -177,17 +222,16 @@ impl FrameSource for TcContext {
     }
 
     #[inline(always)]
-    fn pull(&self) -> Option<Frame<'_, Self>> {
+    fn pull(&self) -> bool {
         let length = self.len();
-        self.pull_data(if length < PULL { length } else { PULL }).ok()?;
-        Some(self.frame())
+        self.pull_data(if length < PULL { length } else { PULL }).is_ok()
     }
 
     #[inline(always)]
     fn ethertype(&self) -> u16 {
         // SAFETY: the context is the one that the kernel passed to the program. The field is in
         // network order.
-        unsafe { u16::from_be((*self.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>()).protocol as u16) }
+        unsafe { u16::from_be((*self.as_ptr().cast::<__sk_buff>()).protocol as u16) }
     }
 
     #[inline(always)]
@@ -211,4 +255,71 @@ impl FrameSource for TcContext {
         // SAFETY: the context is the one that the kernel passed to the program.
         unsafe { (*self.skb.skb).gso_size != 0 }
     }
+
+    #[inline(always)]
+    fn read(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
+        ReadingBits(tc_read(self.skb.skb, is_bare_ip.into(), packet))
+    }
+
+    #[inline(always)]
+    fn ipv4_options(&self, start: usize, end: usize) -> ReadingBits {
+        ReadingBits(tc_ipv4_options(self.skb.skb, start as u32, end as u32))
+    }
+
+    #[inline(always)]
+    fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits {
+        ExtensionBits(tc_ipv6_extension(self.skb.skb, kind.into(), at as u32))
+    }
+}
+
+/// Reads the frame of `source`.
+#[inline(always)]
+fn read<S: FrameSource>(source: &S, is_bare_ip: bool, packet: *mut Packet) -> u32 {
+    // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
+    let Some(packet) = (unsafe { packet.as_mut() }) else {
+        return ReadingBits::pack(Err(Unreadable::SHORT)).0;
+    };
+    let link =
+        if is_bare_ip { LinkLayer::BareIp { ethertype: source.ethertype() } } else { LinkLayer::Ethernet };
+    ReadingBits::pack(parse(&source.frame(), link, source.tags_out(), packet)).0
+}
+
+// Global functions, which the verifier judges once each: what follows `read` it judges for any
+// packet at all, instead of once for every way in which a packet can be read. For the others see
+// `Cursor::ipv4_options`. Offsets fit into 32 bits, as frames do.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn xdp_read(context: *mut xdp_md, is_bare_ip: u32, packet: *mut Packet) -> u32 {
+    read(&XdpContext::new(context), is_bare_ip != 0, packet)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tc_read(context: *mut __sk_buff, is_bare_ip: u32, packet: *mut Packet) -> u32 {
+    read(&TcContext::new(context), is_bare_ip != 0, packet)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn xdp_ipv4_options(context: *mut xdp_md, start: u32, end: u32) -> u32 {
+    ipv4_options(&XdpContext::new(context).frame(), start as usize, end as usize).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn xdp_ipv6_extension(context: *mut xdp_md, kind: u32, at: u32) -> u64 {
+    ipv6_extension(&XdpContext::new(context).frame(), kind as u8, at as usize).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tc_ipv4_options(context: *mut __sk_buff, start: u32, end: u32) -> u32 {
+    ipv4_options(&TcContext::new(context).frame(), start as usize, end as usize).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tc_ipv6_extension(context: *mut __sk_buff, kind: u32, at: u32) -> u64 {
+    ipv6_extension(&TcContext::new(context).frame(), kind as u8, at as usize).0
 }

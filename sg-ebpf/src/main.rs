@@ -25,7 +25,7 @@ use sg_common::{
     abi::{self, Control},
     decide::{Hook, Tables, decide},
     verdict::Verdict,
-    wire::{LinkLayer, Packet, ReadingBits, Unreadable, parse},
+    wire::{Packet, Unreadable},
 };
 
 use crate::{
@@ -84,7 +84,10 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
     let Some(attachment) = maps::attachment(ifindex) else { return Action::Pass };
     let Some(control) = maps::control() else { return Action::Drop };
     let mut packet = Packet::default();
-    let payload = read(source, attachment.is_bare_ip(), &mut packet).unpack();
+    let mut payload = source.read(attachment.is_bare_ip(), &mut packet).unpack();
+    if payload == Err(Unreadable::SHORT) && source.pull() {
+        payload = source.read(attachment.is_bare_ip(), &mut packet).unpack();
+    }
     let state = maps::state(control);
     let bytes = source.cheap_length() as u64;
     let zone = attachment.zone();
@@ -118,27 +121,6 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
             if outcome.is_audited { Action::Pass } else { Action::Drop }
         }
     }
-}
-
-/// Reads the frame into `packet`; once more with more of it contiguous, where a header was not.
-///
-/// A function of its own, so that what it needs of the stack is free again afterwards.
-#[inline(never)]
-fn read<S: FrameSource>(source: &S, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
-    let link =
-        if is_bare_ip { LinkLayer::BareIp { ethertype: source.ethertype() } } else { LinkLayer::Ethernet };
-    let tags = source.tags_out();
-    let mut frame = source.frame();
-    let mut reading = Err(Unreadable::Short);
-    for _ in 0..2 {
-        reading = parse(&frame, link, tags, packet);
-        if reading != Err(Unreadable::Short) {
-            break;
-        }
-        let Some(longer) = source.pull() else { break };
-        frame = longer;
-    }
-    ReadingBits::pack(reading)
 }
 
 #[panic_handler]

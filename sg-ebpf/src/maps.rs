@@ -92,8 +92,23 @@ impl Nodes for Image {
     }
 
     #[inline(always)]
-    fn search(&self, set: u32, address: Addr, selector: u32) -> u64 {
-        image_search(self.base, set, address.hi(), address.lo(), selector)
+    fn class_of(&self, set: u32, address: Addr) -> u64 {
+        image_class(self.base, set, address.hi(), address.lo())
+    }
+
+    #[inline(always)]
+    fn select(&self, class: u32, selector: u32) -> u64 {
+        image_select(self.base, class, selector)
+    }
+
+    #[inline(always)]
+    fn key_v4(&self, keys: u32, key_nodes: u32, address: u32) -> u32 {
+        image_key_v4(self.base, keys, key_nodes, address)
+    }
+
+    #[inline(always)]
+    fn key_v6(&self, keys: u32, key_nodes: u32, half: u64) -> u32 {
+        image_key_v6(self.base, keys, key_nodes, half)
     }
 }
 
@@ -122,6 +137,16 @@ impl Memory for Flows {
         let FlowKey([a, b, c, d, e]) = *key;
         Place(flow_reserve(a, b, c, d, e))
     }
+
+    #[inline(always)]
+    fn rank(&self, _context: &Context<'_>, index: u32) -> u64 {
+        flow_rank(index)
+    }
+
+    #[inline(always)]
+    fn claim(&self, _context: &Context<'_>, index: u32, tag: u64) -> Place {
+        Place(flow_claim(index, tag))
+    }
 }
 
 // Global functions of plain numbers: the verifier judges each once, by itself, whatever the state
@@ -129,8 +154,26 @@ impl Memory for Flows {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn image_search(base: u32, set: u32, high: u64, low: u64, selector: u32) -> u64 {
-    image::search(&Image { base }, set, Addr::v6(high, low), selector)
+extern "C" fn image_class(base: u32, set: u32, high: u64, low: u64) -> u64 {
+    image::class_of(&Image { base }, set, Addr::v6(high, low))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn image_select(base: u32, class: u32, selector: u32) -> u64 {
+    image::select(&Image { base }, class, selector)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn image_key_v4(base: u32, keys: u32, key_nodes: u32, address: u32) -> u32 {
+    image::key_v4(&Image { base }, keys, key_nodes, address)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn image_key_v6(base: u32, keys: u32, key_nodes: u32, half: u64) -> u32 {
+    image::key_v6(&Image { base }, keys, key_nodes, half)
 }
 
 #[unsafe(no_mangle)]
@@ -145,6 +188,20 @@ extern "C" fn flow_search(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
 extern "C" fn flow_reserve(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
     let Some(control) = control() else { return Place::NOWHERE.0 };
     table::reserve(&Flows, &context(control), &FlowKey([a, b, c, d, e])).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_rank(index: u32) -> u64 {
+    let Some(control) = control() else { return 0 };
+    table::rank(&Flows, &context(control), index)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_claim(index: u32, tag: u64) -> u64 {
+    let Some(control) = control() else { return Place::NOWHERE.0 };
+    table::claim(&Flows, &context(control), index, tag).0
 }
 
 #[inline(always)]

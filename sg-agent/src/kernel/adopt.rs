@@ -92,8 +92,7 @@ impl Kernel {
     /// interrupted replacement has left, and ends those whose interface is gone.
     fn adopt(&mut self) -> Result<(), KernelError> {
         for record in self.pins.records()? {
-            let is_alive =
-                |hook| running_pinned(&self.pins, record.ifindex, hook).is_some();
+            let is_alive = |hook| running_pinned(&self.pins, record.ifindex, hook).is_some();
             if record.hooks.iter().any(|recorded| is_alive(recorded.hook)) {
                 self.take_over(record)?;
             } else {

@@ -52,9 +52,8 @@ impl Kernel {
         };
         match self.enforce(request, &interface, &mut record) {
             Ok(()) => {
-                let attached = hooks::inspect(&record, &self.set, |ifindex, hook| {
-                    self.held.running(ifindex, hook)
-                });
+                let attached =
+                    hooks::inspect(&record, &self.set, |ifindex, hook| self.held.running(ifindex, hook));
                 self.records.insert(ifindex, record);
                 Ok(attached)
             }
@@ -116,14 +115,12 @@ impl Kernel {
             Interfaces::get(request.ifindex).ok().flatten().and_then(|interface| interface.xdp_program);
         let ours = self.held.running(request.ifindex, HookKind::Xdp);
         match (occupant.filter(|id| Some(*id) != ours), error.os_error()) {
-            (Some(id), _) => KernelError::Occupied {
-                interface: request.name.clone(),
-                program: hooks::program_name(id),
-            },
-            (None, Some(libc::EOPNOTSUPP | libc::EINVAL)) => KernelError::Lacks {
-                what: "native XDP on this interface",
-                detail: error.to_string(),
-            },
+            (Some(id), _) => {
+                KernelError::Occupied { interface: request.name.clone(), program: hooks::program_name(id) }
+            }
+            (None, Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+                KernelError::Lacks { what: "native XDP on this interface", detail: error.to_string() }
+            }
             (None, _) => error,
         }
     }

@@ -13,7 +13,9 @@ use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_EXCL},
     packet_route::{
         RouteNetlinkMessage,
-        tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption},
+        tc::{
+            TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption,
+        },
     },
 };
 
@@ -111,7 +113,8 @@ pub(crate) fn filters(ifindex: u32, is_ingress: bool) -> io::Result<Vec<Filter>>
     }
 }
 
-/// Reads a `tcmsg` and its attributes. Each priority is also listed once as a whole, with handle 0.
+/// Reads a `tcmsg` and its attributes. Each priority is listed as a whole, with handle 0, before its
+/// filters: what is no BPF filter is told once for all of them.
 fn read(answer: &Answer<'_>, ifindex: u32) -> Option<Filter> {
     const HEADER: usize = 20;
     const RTM_NEWTFILTER: u16 = 44;
@@ -120,7 +123,7 @@ fn read(answer: &Answer<'_>, ifindex: u32) -> Option<Filter> {
     const TCA_BPF_NAME: u16 = 7;
     const TCA_BPF_ID: u16 = 11;
     let (handle, info) = (answer.u32(8), answer.u32(16));
-    if answer.kind != RTM_NEWTFILTER || answer.u32(4) != ifindex || handle == 0 {
+    if answer.kind != RTM_NEWTFILTER || answer.u32(4) != ifindex {
         return None;
     }
     let mut filter = Filter { is_ours: false, program: None, name: String::new() };
@@ -144,7 +147,7 @@ fn read(answer: &Answer<'_>, ifindex: u32) -> Option<Filter> {
         }
     }
     filter.is_ours = is_bpf && handle == HANDLE && info >> 16 == u32::from(PRIORITY);
-    Some(filter)
+    (is_bpf == (handle != 0)).then_some(filter)
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -53,7 +53,9 @@ pub enum KernelError {
     #[error("nothing is published yet, so nothing may be attached")]
     NothingPublished,
     /// The four slots that an interface may lie in are taken.
-    #[error("no slot is free for interface index {ifindex}: more than {limit} attachments lie close together")]
+    #[error(
+        "no slot is free for interface index {ifindex}: more than {limit} attachments lie close together"
+    )]
     NoSlot {
         /// The interface.
         ifindex: u32,
@@ -108,7 +110,7 @@ impl KernelError {
             }
             ProgramError::LoadError { io_error, verifier_log } => {
                 let log = verifier_log.to_string();
-                let last = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed"));
+                let last = log.lines().rev().find(|line| is_word(line));
                 let detail = format!("{io_error}; the verifier's last word: {}", last.unwrap_or("none"));
                 Self::system(operation, object, io::Error::new(io_error.kind(), detail))
             }
@@ -145,7 +147,9 @@ impl KernelError {
     pub fn is_unsupported(&self) -> bool {
         match self {
             Self::Lacks { .. } | Self::NotBpffs { .. } => true,
-            Self::System { cause, .. } => matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP)),
+            Self::System { cause, .. } => {
+                matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP))
+            }
             _ => false,
         }
     }
@@ -170,7 +174,9 @@ impl KernelError {
             Self::NotBpffs { .. } => "run `mount -t bpf bpf /sys/fs/bpf`".to_owned(),
             Self::Occupied { .. } => "detach that program, or set `hook: auto` or `hook: tc`".to_owned(),
             Self::Foreign { .. } => "end its enforcement with `sg-agent detach --all`".to_owned(),
-            _ if self.is_permission() => "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned(),
+            _ if self.is_permission() => {
+                "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned()
+            }
             Self::System { .. }
             | Self::Lacks { .. }
             | Self::NoInterface { .. }
@@ -181,4 +187,10 @@ impl KernelError {
             | Self::TooLarge { .. } => return None,
         })
     }
+}
+
+/// Whether a line of the verifier's log is more than its figures.
+fn is_word(line: &str) -> bool {
+    const FIGURES: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+    !line.trim().is_empty() && FIGURES.iter().all(|figure| !line.starts_with(figure))
 }

@@ -152,4 +152,3 @@ fn view(entry: &Entry, now: u32, timeouts: &[u32; 8]) -> Option<FlowView> {
     let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
     is_same.then_some(view)
 }
-

@@ -128,7 +128,8 @@ fn read_link(answer: &Answer<'_>) -> Option<Interface> {
             IFLA_IFNAME => interface.name = string_of(value),
             IFLA_LINKINFO => interface.kind = nested(value, IFLA_INFO_KIND).map(string_of),
             IFLA_XDP => {
-                interface.xdp_program = nested(value, IFLA_XDP_PROG_ID).and_then(u32_of).filter(|id| *id != 0);
+                interface.xdp_program =
+                    nested(value, IFLA_XDP_PROG_ID).and_then(u32_of).filter(|id| *id != 0);
             }
             _ => {}
         }

@@ -117,8 +117,8 @@ impl Pins {
     pub(crate) fn make(paths: &Paths) -> Result<Self, KernelError> {
         let root = &paths.bpffs;
         let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
-        let is_bpffs =
-            syscall::is_bpffs(existing).map_err(|error| KernelError::system("look at", root.display(), error))?;
+        let is_bpffs = syscall::is_bpffs(existing)
+            .map_err(|error| KernelError::system("look at", root.display(), error))?;
         if !is_bpffs {
             return Err(KernelError::NotBpffs { path: root.clone() });
         }

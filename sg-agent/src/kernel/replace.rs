@@ -15,11 +15,12 @@ impl Kernel {
     /// Sees to it that an image and its zones and rules fit. Tells whether maps had to grow.
     pub(super) fn fit(&mut self, nodes: usize, zones: u32, rules: u32) -> Result<bool, KernelError> {
         let limit = 1 << 25;
-        let nodes = u32::try_from(nodes).ok().filter(|nodes| *nodes <= limit).ok_or(KernelError::TooLarge {
-            what: "the number of nodes",
-            found: nodes as u64,
-            limit: limit.into(),
-        })?;
+        let nodes =
+            u32::try_from(nodes).ok().filter(|nodes| *nodes <= limit).ok_or(KernelError::TooLarge {
+                what: "the number of nodes",
+                found: nodes as u64,
+                limit: limit.into(),
+            })?;
         let now = self.map_sizes()?;
         let wanted = MapSizes {
             buffer_nodes: grown(now.buffer_nodes, nodes),
@@ -41,7 +42,8 @@ impl Kernel {
 
     /// What the set in force has.
     pub(super) fn map_sizes(&self) -> Result<MapSizes, KernelError> {
-        let events = self.set.events.info().map_err(|error| KernelError::map("look at", map::EVENTS, error))?;
+        let events =
+            self.set.events.info().map_err(|error| KernelError::map("look at", map::EVENTS, error))?;
         Ok(MapSizes {
             buffer_nodes: self.set.buffer_nodes(),
             buckets: self.set.buckets.all().len() as u32,
@@ -152,4 +154,3 @@ impl Kernel {
 fn grown(now: u32, wanted: u32) -> u32 {
     if wanted <= now { now } else { wanted.next_power_of_two() }
 }
-

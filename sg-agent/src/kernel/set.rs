@@ -14,9 +14,7 @@ use aya::{
     programs::SchedClassifier,
 };
 use sg_common::{
-    abi::{
-        ATTACHMENT_SLOTS, Attachment, COUNTER_SLOTS, Control, Counter, RuleCounter, map, program,
-    },
+    abi::{ATTACHMENT_SLOTS, Attachment, COUNTER_SLOTS, Control, Counter, RuleCounter, map, program},
     flow::{Bucket, Entry, SLOTS},
     image::Node,
 };
@@ -212,10 +210,7 @@ fn open_map<V>(folder: &Path, name: &str, kind: MapType) -> Result<(MapData, u32
 }
 
 /// Maps a map of values `V` into memory as `T`, which mirrors it.
-fn mapped<V, T: super::memory::Shared>(
-    folder: &Path,
-    name: &str,
-) -> Result<(Mapping<T>, u32), KernelError> {
+fn mapped<V, T: super::memory::Shared>(folder: &Path, name: &str) -> Result<(Mapping<T>, u32), KernelError> {
     const { assert!(size_of::<T>() == size_of::<V>()) }
     let (data, count) = open_map::<V>(folder, name, MapType::Array)?;
     let mapping = Mapping::open(data.fd().as_fd(), count)

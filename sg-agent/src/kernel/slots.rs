@@ -16,10 +16,7 @@ fn to_word(attachment: Attachment) -> u64 {
 
 fn from_word(word: u64) -> Attachment {
     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    Attachment {
-        ifindex: u32::from_ne_bytes([a, b, c, d]),
-        zone_and_flags: u32::from_ne_bytes([e, f, g, h]),
-    }
+    Attachment { ifindex: u32::from_ne_bytes([a, b, c, d]), zone_and_flags: u32::from_ne_bytes([e, f, g, h]) }
 }
 
 /// The slots that an interface may lie in, with what lies there.
@@ -32,12 +29,6 @@ fn probe(map: &Attachments, ifindex: u32) -> Result<Vec<(u32, Attachment)>, Kern
             Ok((slot, from_word(word)))
         })
         .collect()
-}
-
-/// What an interface is bound to.
-pub(crate) fn get(map: &Attachments, ifindex: u32) -> Result<Option<Attachment>, KernelError> {
-    let found = probe(map, ifindex)?.into_iter().find(|(_, found)| found.ifindex == ifindex);
-    Ok(found.map(|(_, found)| found))
 }
 
 /// Binds an interface, or binds it otherwise, between two packets.

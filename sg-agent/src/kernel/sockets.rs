@@ -88,8 +88,7 @@ fn read(
             (_, state::ESTABLISHED)
             | (Protocol::TCP, state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSE_WAIT) => {
                 let (opener, flow) = (Direction::Outbound, FlowState::Established);
-                let socket =
-                    Socket { protocol, local, local_port, remote, remote_port, state: flow, opener };
+                let socket = Socket { protocol, local, local_port, remote, remote_port, state: flow, opener };
                 found.push((state, socket));
             }
             // Handshakes begin anew when they are cut, and the others are over.
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     fn addr(text: &str) -> Addr {
-        text.parse().unwrap()
+        text.parse::<std::net::IpAddr>().unwrap().into()
     }
 
     #[test]
@@ -176,10 +175,7 @@ mod tests {
         assert_eq!((opened.state, opened.opener), (FlowState::Established, Direction::Outbound));
         assert_eq!((opened.remote, opened.remote_port), (addr("127.0.0.1"), server.port()));
         assert_eq!(of(Protocol::TCP, server.port()).unwrap().opener, Direction::Inbound);
-        assert_eq!(
-            of(Protocol::UDP, udp.local_addr().unwrap().port()).unwrap().state,
-            FlowState::UdpStream
-        );
+        assert_eq!(of(Protocol::UDP, udp.local_addr().unwrap().port()).unwrap().state, FlowState::UdpStream);
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(of(Protocol::TCP, client_port).unwrap().state, FlowState::FinOpener);
         drop(accepted);

@@ -77,7 +77,8 @@ struct Object {
 /// Pins a program, map or link.
 pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    bpf(OBJ_PIN, &mut Object { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 }).map(drop)
+    bpf(OBJ_PIN, &mut Object { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 })
+        .map(drop)
 }
 
 /// Opens a pinned program, map or link.

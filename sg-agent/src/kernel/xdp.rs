@@ -10,19 +10,8 @@ use std::fs;
 use super::{AttachRequest, HookChoice, links::Interface};
 
 /// Drivers that run XDP natively, multi-buffer frames included, and keep software GRO behind it.
-const DRIVERS: [&str; 11] = [
-    "bnxt_en",
-    "ena",
-    "gve",
-    "i40e",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "mlx5_core",
-    "nfp",
-    "sfc",
-];
+const DRIVERS: [&str; 11] =
+    ["bnxt_en", "ena", "gve", "i40e", "ice", "igb", "igc", "ixgbe", "mlx5_core", "nfp", "sfc"];
 
 /// What the ingress hook should be, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,6 +43,18 @@ pub trait Memory {
     fn reserve(&self, context: &Context<'_>, key: &FlowKey) -> Place {
         reserve(self, context, key)
     }
+
+    /// [`rank`] in this memory, likewise.
+    #[inline(always)]
+    fn rank(&self, context: &Context<'_>, index: u32) -> u64 {
+        rank(self, context, index)
+    }
+
+    /// [`claim`] in this memory, likewise.
+    #[inline(always)]
+    fn claim(&self, context: &Context<'_>, index: u32, tag: u64) -> Place {
+        claim(self, context, index, tag)
+    }
 }
 
 /// An entry and the incarnation that was seen in it, in one register.
@@ -305,7 +317,7 @@ pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &Flow
         if index == NOWHERE {
             break;
         }
-        let claimed = claim(memory, context, index, place.tag);
+        let claimed = memory.claim(context, index, place.tag);
         if claimed != Place::NOWHERE {
             return claimed;
         }
@@ -346,40 +358,50 @@ fn emptier<M: Memory + ?Sized>(memory: &M, place: &Choice) -> u32 {
 /// [`NOWHERE`]. Off the common path: both buckets are full.
 #[inline(never)]
 fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, first: u32, second: u32) -> u32 {
-    let mut best = NOWHERE;
-    let mut best_rank = 0;
+    let mut best = u64::from(NOWHERE);
+    let mut best_rank = 0_u64;
     for number in 0..2 * SLOTS {
         let bucket = if number < SLOTS { first } else { second };
         let index = bucket * SLOTS + (number & (SLOTS - 1));
-        let Some(entry) = memory.entry(index) else { return NOWHERE };
-        let rank = rank(Life(entry.life.load()), context);
-        if rank > best_rank {
-            best_rank = rank;
-            best = index;
-        }
+        let rank = memory.rank(context, index);
+        // Without a branch, which the verifier would have to follow both ways at each slot.
+        let mask = (best_rank.wrapping_sub(rank) as i64 >> 63) as u64;
+        best_rank ^= (best_rank ^ rank) & mask;
+        best ^= (best ^ u64::from(index)) & mask;
     }
-    best
+    best as u32
 }
 
-/// How readily a slot gives way: 0 not at all, the highest at once, between them by idleness.
+/// How readily an entry gives way: 0 not at all, [`AT_ONCE`] at once, between them by idleness.
 #[inline(always)]
-fn rank(life: Life, context: &Context<'_>) -> u64 {
+pub fn rank<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32) -> u64 {
+    match memory.entry(index) {
+        Some(entry) => rank_of(Life(entry.life.load()), context),
+        None => 0,
+    }
+}
+
+/// The rank of an entry that holds no live flow.
+const AT_ONCE: u64 = 1 << 33;
+
+#[inline(always)]
+fn rank_of(life: Life, context: &Context<'_>) -> u64 {
     match life.state() {
         None if life.is_busy() => 0,
-        None => u64::MAX,
-        Some(state) if life.is_expired(state, context.now, context.timeouts) => u64::MAX,
+        None => AT_ONCE,
+        Some(state) if life.is_expired(state, context.now, context.timeouts) => AT_ONCE,
         Some(state) if state.is_expendable() => u64::from(context.now.wrapping_sub(life.seen())) + 1,
         Some(_) => 0,
     }
 }
 
-/// Makes the slot busy and sets its tag; [`Place::NOWHERE`] means that another CPU was faster.
+/// Makes a slot busy and sets its tag; [`Place::NOWHERE`] means that another CPU was faster.
 #[inline(always)]
-fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, tag: u64) -> Place {
+pub fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, tag: u64) -> Place {
     let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
     let life = Life(entry.life.load());
     // What was free or expendable a moment ago may have been taken since.
-    if rank(life, context) == 0 {
+    if rank_of(life, context) == 0 {
         return Place::NOWHERE;
     }
     let busy = life.busy_after();
@@ -421,3 +443,6 @@ fn write(entry: &Entry, busy: Life, now: u32, key: &FlowKey, opening: &Opening) 
     entry.next_sequence[1].store(pick(next_sequence.into(), !inbound));
     entry.life.exchange(busy.0, Life::new(version, state, opener, now).0);
 }
+
+#[cfg(test)]
+mod tests;

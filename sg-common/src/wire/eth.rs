@@ -4,8 +4,6 @@ use super::{Bytes, Cursor, Unreadable};
 
 /// EtherType of IPv4.
 pub(super) const IPV4: u16 = 0x0800;
-/// EtherType of ARP.
-pub(super) const ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub(super) const IPV6: u16 = 0x86dd;
 /// EtherType of a customer VLAN tag, 802.1Q.
@@ -26,14 +24,14 @@ const TAGS: u32 = 2;
 /// and for more tags than are looked behind.
 #[inline(always)]
 pub(super) fn parse<C: Cursor>(cursor: &C, tags_out: u32) -> Result<(u16, usize), Unreadable> {
-    let mut ethertype = cursor.look(0, HEADER).ok_or(Unreadable::Short)?.u16(12);
+    let mut ethertype = cursor.look(0, HEADER).ok_or(Unreadable::SHORT)?.u16(12);
     let mut offset = HEADER;
     let mut tags = tags_out;
     while ethertype == VLAN || ethertype == SERVICE_VLAN {
         if tags >= TAGS {
             return Ok((0, offset));
         }
-        ethertype = cursor.look(offset, TAG).ok_or(Unreadable::Short)?.u16(2);
+        ethertype = cursor.look(offset, TAG).ok_or(Unreadable::SHORT)?.u16(2);
         offset += TAG;
         tags += 1;
     }

@@ -17,7 +17,7 @@ const MOBILITY: u8 = 135;
 
 #[inline(always)]
 pub(super) fn parse<C: Cursor>(cursor: &C, offset: usize, packet: &mut Packet) -> Result<(), Unreadable> {
-    let header = cursor.look(offset, HEADER).ok_or(Unreadable::Short)?;
+    let header = cursor.look(offset, HEADER).ok_or(Unreadable::SHORT)?;
     if header.u8(0) >> 4 != 6 {
         return Err(MALFORMED);
     }
@@ -34,7 +34,7 @@ pub(super) fn parse<C: Cursor>(cursor: &C, offset: usize, packet: &mut Packet) -
     packet.destination = Addr::v6(header.u64(24), header.u64(32));
     packet.hop_limit = header.u8(7);
     if is_martian(packet) {
-        return Err(Unreadable::Drop(DropReason::Martian));
+        return Err(Unreadable::drop(DropReason::Martian));
     }
     let (at, is_partial) = extensions(cursor, header.u8(6), offset + HEADER, end, packet)?;
     l4::parse(cursor, at, end, is_partial, packet)
@@ -56,48 +56,100 @@ fn extensions<C: Cursor>(
     let mut is_fragment = false;
     packet.is_wrapped = false;
     for number in 0..=EXTENSIONS {
-        if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY)
-        {
+        if !is_extension(next) {
             packet.protocol = next;
             return Ok((at, is_partial));
         }
         if number == EXTENSIONS {
             break;
         }
-        if at + 8 > end {
+        if at + 8 > end || (next == HOP_BY_HOP && number > 0) || (next == FRAGMENT && is_fragment) {
             return Err(MALFORMED);
         }
         packet.is_wrapped = true;
-        let header = cursor.look(at, 8).ok_or(Unreadable::Short)?;
-        let length = match next {
-            HOP_BY_HOP if number > 0 => return Err(MALFORMED),
-            ROUTING if header.u8(2) == 0 || header.u8(3) != 0 => {
-                return Err(Unreadable::Drop(DropReason::Martian));
-            }
-            FRAGMENT => {
-                if is_fragment {
-                    return Err(MALFORMED);
-                }
-                is_fragment = true;
-                let place = header.u16(2);
-                if place & 0xfff8 != 0 {
-                    return Err(Unreadable::Drop(DropReason::FragmentWithoutFirst));
-                }
-                is_partial = place & 1 != 0;
-                8
-            }
-            // Counted in units of 4 octets, the first two not included; all others in units of 8,
-            // the first not included.
-            AUTHENTICATION => (usize::from(header.u8(1)) + 2) * 4,
-            _ => (usize::from(header.u8(1)) + 1) * 8,
-        };
-        next = header.u8(0);
-        at += length;
+        is_fragment |= next == FRAGMENT;
+        let extension = cursor.ipv6_extension(next, at);
+        if extension.length() == 0 {
+            return Err(extension.why());
+        }
+        is_partial |= extension.is_partial();
+        next = extension.next();
+        at += extension.length();
         if at > end {
             return Err(MALFORMED);
         }
     }
-    Err(Unreadable::Drop(DropReason::ExtensionChainTooLong))
+    Err(Unreadable::drop(DropReason::ExtensionChainTooLong))
+}
+
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY)
+}
+
+/// An extension header, or why there is none, in one register.
+///
+/// Bits 0–15: why there is none, 16–31: octets of the header, from 8 to 2 048; 0 when there is none;
+/// 32–39: what comes behind it; 40: more fragments follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct ExtensionBits(pub u64);
+
+impl ExtensionBits {
+    #[inline(always)]
+    const fn new(next: u8, length: usize, is_partial: bool) -> Self {
+        Self((length as u64) << 16 | (next as u64) << 32 | (is_partial as u64) << 40)
+    }
+
+    #[inline(always)]
+    const fn none(why: Unreadable) -> Self {
+        Self(why.0 as u64)
+    }
+
+    #[inline(always)]
+    const fn length(self) -> usize {
+        (self.0 >> 16) as usize & 0xffff
+    }
+
+    #[inline(always)]
+    const fn why(self) -> Unreadable {
+        Unreadable(self.0 as u16)
+    }
+
+    #[inline(always)]
+    const fn next(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    #[inline(always)]
+    const fn is_partial(self) -> bool {
+        self.0 >> 40 & 1 != 0
+    }
+}
+
+/// Reads the extension header of kind `kind` at `at`.
+#[inline(always)]
+pub fn extension<C: Cursor>(cursor: &C, kind: u8, at: usize) -> ExtensionBits {
+    let Some(header) = cursor.look(at, 8) else { return ExtensionBits::none(Unreadable::SHORT) };
+    let next = header.u8(0);
+    let units = usize::from(header.u8(1));
+    match kind {
+        ROUTING if header.u8(2) == 0 || header.u8(3) != 0 => {
+            ExtensionBits::none(Unreadable::drop(DropReason::Martian))
+        }
+        FRAGMENT => {
+            let place = header.u16(2);
+            if place & 0xfff8 == 0 {
+                ExtensionBits::new(next, 8, place & 1 != 0)
+            } else {
+                ExtensionBits::none(Unreadable::drop(DropReason::FragmentWithoutFirst))
+            }
+        }
+        // Counted in units of 4 octets, the first two not included; all others in units of 8, the
+        // first not included.
+        AUTHENTICATION => ExtensionBits::new(next, (units + 2) * 4, false),
+        _ => ExtensionBits::new(next, (units + 1) * 8, false),
+    }
 }
 
 /// Whether no host may send from, or to, such an address. `::` as a source is left to the

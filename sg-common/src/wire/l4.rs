@@ -39,7 +39,7 @@ pub(super) fn parse<C: Cursor>(
         _ => {}
     }
     if is_unspecified(packet) && !may_be_unspecified(packet) {
-        return Err(Unreadable::Drop(DropReason::Martian));
+        return Err(Unreadable::drop(DropReason::Martian));
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ fn tcp<C: Cursor>(cursor: &C, at: usize, length: usize, packet: &mut Packet) -> 
     if length < TCP_HEADER {
         return Err(MALFORMED);
     }
-    let header = cursor.look(at, TCP_HEADER).ok_or(Unreadable::Short)?;
+    let header = cursor.look(at, TCP_HEADER).ok_or(Unreadable::SHORT)?;
     let header_length = usize::from(header.u8(12) >> 4) * 4;
     if header_length < TCP_HEADER || header_length > length {
         return Err(MALFORMED);
@@ -74,7 +74,7 @@ fn udp<C: Cursor>(
     if length < SHORT_HEADER {
         return Err(MALFORMED);
     }
-    let header = cursor.look(at, SHORT_HEADER).ok_or(Unreadable::Short)?;
+    let header = cursor.look(at, SHORT_HEADER).ok_or(Unreadable::SHORT)?;
     let stated = usize::from(header.u16(4));
     let is_lie = stated < SHORT_HEADER || (stated > length && !is_partial);
     if is_lie && !(stated == 0 && cursor.is_gso()) {
@@ -90,7 +90,7 @@ fn icmp<C: Cursor>(cursor: &C, at: usize, length: usize, packet: &mut Packet) ->
     if length < SHORT_HEADER {
         return Err(MALFORMED);
     }
-    let header = cursor.look(at, SHORT_HEADER).ok_or(Unreadable::Short)?;
+    let header = cursor.look(at, SHORT_HEADER).ok_or(Unreadable::SHORT)?;
     packet.icmp = header.u16(0);
     packet.icmp_id = header.u16(4);
     Ok(())

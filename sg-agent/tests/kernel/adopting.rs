@@ -1,0 +1,175 @@
+//! A restart takes over what is pinned, without a gap; an upgrade takes its place.
+
+use std::{fs, os::unix::fs::symlink};
+
+use sg_agent::kernel::{HookChoice, Kernel, KernelError, Opened, Paths, Side};
+
+use crate::sandbox::{ALLOWED, DENIED, SIZES, WEB, alive, image, request, sandbox, settings, shell, talks};
+
+#[test]
+fn a_restart_adopts_and_keeps_flows() {
+    sandbox(|sandbox| {
+        let kernel = sandbox.enforcing(WEB);
+        let before = (kernel.attached(), kernel.current_image().unwrap());
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        drop(kernel);
+        assert!(talks(&mut open) && !sandbox.connects(DENIED), "enforced while no agent runs");
+        let (mut kernel, opened) = sandbox.open();
+        assert_eq!((opened, kernel.generation()), (Opened::Adopted, 1));
+        assert_eq!(kernel.attached(), before.0);
+        assert_eq!(kernel.current_image().unwrap().nodes(), before.1.nodes());
+        assert!(talks(&mut open), "the flow is known");
+        let again = kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        assert_eq!([again], before.0.as_slice(), "asking again changes nothing");
+        assert_eq!(kernel.reader().unwrap().flow_usage(), (1, SIZES.flows));
+    });
+}
+
+#[test]
+fn another_build_takes_the_place_of_the_programs_and_keeps_flows() {
+    sandbox(|sandbox| {
+        let kernel = sandbox.enforcing(WEB);
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        drop(kernel);
+        let build = sandbox.paths.bpffs.join("v1/current/build");
+        fs::remove_file(&build).unwrap();
+        symlink("another", &build).unwrap();
+        let (kernel, opened) = sandbox.open();
+        assert_eq!(opened, Opened::Upgraded);
+        assert_eq!(alive(&kernel.attached()[0]), ["tcx_ingress", "tcx_egress"]);
+        assert!(talks(&mut open) && !sandbox.connects(DENIED));
+        drop(kernel);
+        let (kernel, opened) = sandbox.open();
+        assert_eq!((opened, kernel.generation()), (Opened::Adopted, 1));
+        let sets = fs::read_dir(sandbox.paths.bpffs.join("v1")).unwrap();
+        let names = sets.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(names.filter(|name| name.starts_with("set-")).count(), 1, "the old set is gone");
+    });
+}
+
+#[test]
+fn another_abi_version_is_taken_over_without_a_gap() {
+    sandbox(|sandbox| {
+        for hook in [HookChoice::Tc, HookChoice::Xdp] {
+            let mut kernel = sandbox.published(WEB);
+            kernel.attach(&request("h0", hook)).unwrap();
+            drop(kernel);
+            fs::rename(sandbox.paths.bpffs.join("v1"), sandbox.paths.bpffs.join("v0")).unwrap();
+            assert!(!sandbox.connects(DENIED), "the old version goes on");
+            let mut kernel = sandbox.published(WEB);
+            assert!(!sandbox.connects(DENIED));
+            let attached = kernel.attach(&request("h0", hook)).unwrap();
+            assert_eq!(alive(&attached).len(), 2);
+            assert!(attached.hooks.iter().all(|state| state.other_programs.is_empty()), "{attached:?}");
+            let report = kernel.retire_other_versions();
+            assert!(report.errors.is_empty(), "{:?}", report.errors);
+            assert!(!sandbox.paths.bpffs.join("v0").exists());
+            assert!(sandbox.connects(ALLOWED) && !sandbox.connects(DENIED));
+            drop(kernel);
+            sg_agent::kernel::detach_all(&sandbox.paths).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_deleted_interface_is_cleaned_up_and_another_starts_bare() {
+    sandbox(|sandbox| {
+        let kernel = sandbox.enforcing(WEB);
+        let index = request("h0", HookChoice::Auto).ifindex;
+        drop(kernel);
+        shell(&format!(
+            "ip link del h0
+             ip link add h0 index {index} type bridge
+             ip link set h0 up"
+        ));
+        let (mut kernel, _) = sandbox.open();
+        assert!(kernel.attached().is_empty());
+        assert_eq!(fs::read_dir(sandbox.paths.bpffs.join("v1/links")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(sandbox.paths.bpffs.join("v1/notes")).unwrap().count(), 0);
+        let attached = kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        assert_eq!(alive(&attached).len(), 2);
+        shell("ip link del h0");
+        assert_eq!(alive(&kernel.attached()[0]), [""; 0], "dead, and told so");
+        kernel.detach(index).unwrap();
+        assert!(kernel.attached().is_empty());
+    });
+}
+
+#[test]
+fn a_renamed_interface_stays_enforced() {
+    sandbox(|sandbox| {
+        let mut kernel = sandbox.enforcing(WEB);
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        shell(
+            "ip link set h0 down; ip link set h0 name web0; ip link set web0 up; ip addr replace 10.9.0.1/24 dev web0",
+        );
+        assert!(talks(&mut open) && !sandbox.connects(DENIED));
+        let attached = kernel.attach(&request("web0", HookChoice::Auto)).unwrap();
+        assert_eq!((attached.name.as_str(), alive(&attached).len()), ("web0", 2));
+        assert!(talks(&mut open));
+    });
+}
+
+#[test]
+fn a_removed_pin_ends_nothing_while_the_agent_runs_and_is_mended() {
+    sandbox(|sandbox| {
+        let mut kernel = sandbox.enforcing(WEB);
+        let pins = || fs::read_dir(sandbox.paths.bpffs.join("v1/links")).unwrap();
+        pins().for_each(|pin| fs::remove_file(pin.unwrap().path()).unwrap());
+        assert!(!sandbox.connects(DENIED), "the agent holds the links");
+        kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        assert_eq!(pins().count(), 2, "pinned again");
+        drop(kernel);
+        let pin = pins().next().unwrap().unwrap().path();
+        fs::remove_file(pin).unwrap();
+        let (kernel, _) = sandbox.open();
+        assert_eq!(alive(&kernel.attached()[0]).len(), 2, "what was taken away is back");
+        assert!(!sandbox.connects(DENIED));
+    });
+}
+
+#[test]
+fn what_a_crash_left_is_cleaned_up() {
+    sandbox(|sandbox| {
+        let half = sandbox.paths.bpffs.join("v1/set-1/maps");
+        fs::create_dir_all(half).unwrap();
+        let kernel = sandbox.enforcing(WEB);
+        drop(kernel);
+        fs::create_dir_all(sandbox.paths.bpffs.join("v1/set-9/programs")).unwrap();
+        let (kernel, opened) = sandbox.open();
+        assert_eq!((opened, kernel.generation()), (Opened::Adopted, 1));
+        assert!(!sandbox.paths.bpffs.join("v1/set-9").exists());
+        assert!(!sandbox.connects(DENIED));
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_not_adopted() {
+    sandbox(|sandbox| {
+        drop(sandbox.enforcing(WEB));
+        let image_map = sandbox.paths.bpffs.join("v1/current/maps/IMAGE");
+        fs::remove_file(&image_map).unwrap();
+        fs::rename(sandbox.paths.bpffs.join("v1/current/maps/FLOW_BUCKETS"), &image_map).unwrap();
+        let error = Kernel::open(&sandbox.paths, &SIZES, &settings()).err().unwrap();
+        assert!(matches!(error, KernelError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("IMAGE"), "{error}");
+        assert!(!sandbox.connects(DENIED), "enforcement goes on");
+        let elsewhere = Paths { bpffs: "/tmp/sg-agent-no-bpffs".into() };
+        let error = Kernel::open(&elsewhere, &SIZES, &settings()).err().unwrap();
+        assert_eq!(error.exit_status(), 7);
+        assert!(error.remedy().unwrap().contains("mount -t bpf"), "{error}");
+        assert!(!elsewhere.bpffs.exists());
+    });
+}
+
+#[test]
+fn two_images_of_two_sides_do_not_mix() {
+    sandbox(|sandbox| {
+        let mut kernel = sandbox.published(WEB);
+        let host = image(WEB, 1, Side::Host);
+        let guest = image(WEB, 1, Side::Guest);
+        assert_ne!(host.nodes(), guest.nodes());
+        kernel.publish(&guest, 2, 2).unwrap();
+        assert_eq!(kernel.current_image().unwrap().nodes(), guest.nodes());
+    });
+}
