@@ -78,13 +78,17 @@ pub fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong) -> io
 /// Makes the child of `command` run in these namespaces and die with the thread that started it.
 pub fn place(command: &mut Command, network: Arc<OwnedFd>, mounts: Option<Arc<OwnedFd>>) {
     let enter = move || {
-        // SAFETY: prctl and setns are async-signal-safe, take no pointers, and the descriptors are
-        // owned by the closure. The child is single-threaded, as a change of mounts demands.
+        // SAFETY: prctl, open, setns and fchdir are async-signal-safe; the one pointer is to a C
+        // string, and the descriptors are owned by the closure or made here. The child is
+        // single-threaded, as a change of mounts demands.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             check(libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET))?;
             if let Some(mounts) = &mounts {
+                // A change of mounts makes the root the working directory.
+                let folder = check(libc::open(c".".as_ptr(), libc::O_PATH | libc::O_CLOEXEC))?;
                 check(libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS))?;
+                check(libc::fchdir(folder))?;
             }
         }
         Ok(())
