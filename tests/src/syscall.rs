@@ -78,17 +78,20 @@ pub fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong) -> io
 /// Makes the child of `command` run in these namespaces and die with the thread that started it.
 pub fn place(command: &mut Command, network: Arc<OwnedFd>, mounts: Option<Arc<OwnedFd>>) {
     let enter = move || {
-        // SAFETY: prctl, open, setns and fchdir are async-signal-safe; the one pointer is to a C
-        // string, and the descriptors are owned by the closure or made here. The child is
+        let mut folder = [0; 4096];
+        // SAFETY: these system calls are async-signal-safe; the buffer is as long as said and holds a
+        // C string once getcwd succeeds; the descriptors are owned by the closure. The child is
         // single-threaded, as a change of mounts demands.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             check(libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET))?;
             if let Some(mounts) = &mounts {
-                // A change of mounts makes the root the working directory.
-                let folder = check(libc::open(c".".as_ptr(), libc::O_PATH | libc::O_CLOEXEC))?;
+                // Entering other mounts goes to their root: go back to the folder of the same name.
+                if libc::getcwd(folder.as_mut_ptr(), folder.len()).is_null() {
+                    return Err(io::Error::last_os_error());
+                }
                 check(libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS))?;
-                check(libc::fchdir(folder))?;
+                check(libc::chdir(folder.as_ptr()))?;
             }
         }
         Ok(())
