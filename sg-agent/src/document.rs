@@ -21,6 +21,7 @@ mod icmp;
 mod keys;
 mod limits;
 mod lists;
+mod names;
 mod protocols;
 mod report;
 mod resolve;
@@ -38,6 +39,7 @@ pub use self::{
     diagnostic::{Diagnostic, Severity},
     files::{Disk, Files, NoFiles},
     limits::Limits,
+    names::{icmp_name, icmp_number, protocol_name, protocol_number},
     schema::schema,
 };
 use self::{draft::Draft, report::Report};
@@ -55,6 +57,8 @@ pub struct Loaded {
     pub counts: Counts,
     /// Every file that was read, in the order read, documents before the list files.
     pub sources: Vec<Source>,
+    /// How many of them are documents: the first ones.
+    pub documents: usize,
 }
 
 /// How much a policy holds, as written.
@@ -123,6 +127,7 @@ pub fn parse_with(documents: &[(&str, &str)], files: &dyn Files, limits: &Limits
 type Documents = Vec<(String, Result<Vec<u8>, String>)>;
 
 fn assemble(documents: Documents, files: &dyn Files, mut report: Report) -> Loaded {
+    let document_count = documents.len();
     let mut draft = Draft::default();
     for (name, bytes) in documents {
         match bytes {
@@ -150,6 +155,7 @@ fn assemble(documents: Documents, files: &dyn Files, mut report: Report) -> Load
         errors,
         warnings,
         sources,
+        documents: document_count,
     }
 }
 

@@ -47,7 +47,8 @@ pub use self::{
     error::KernelError,
     events::DropEvents,
     flows::FlowView,
-    reader::Reader,
+    load::object,
+    reader::{Capacities, Reader},
     sockets::{Socket, sockets},
 };
 use crate::image::Image;
@@ -280,6 +281,12 @@ impl Kernel {
             || KernelError::system("open", self.paths.bpffs.display(), std::io::ErrorKind::NotFound.into());
         Reader::open(&self.paths)?.ok_or_else(missing)
     }
+}
+
+/// The clock that drop events are dated by, in nanoseconds: `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn monotonic_nanos() -> u64 {
+    syscall::monotonic().as_nanos() as u64
 }
 
 /// Ends all enforcement under a pin folder, of every ABI version, and removes what is pinned. Works

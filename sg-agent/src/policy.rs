@@ -227,6 +227,17 @@ pub enum Side {
     Guest,
 }
 
+impl Side {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Guest => "guest",
+        }
+    }
+}
+
 /// Whether drops are carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
@@ -235,6 +246,17 @@ pub enum Mode {
     Enforce,
     /// Everything passes; what would have been dropped is counted as such.
     Audit,
+}
+
+impl Mode {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// Where inbound of a host's own interface is enforced.

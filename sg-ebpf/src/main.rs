@@ -12,6 +12,8 @@
     reason = "the entry points' macros wrap them in public functions without documentation"
 )]
 
+#[cfg(bench)]
+mod bench;
 mod cursor;
 mod maps;
 mod report;

@@ -1,1 +1,14 @@
-//! Lab.
+//! The namespace lab: real interfaces, real sockets and real packets, with the agent as a black box.
+//!
+//! [`lab`] builds networks out of namespaces and runs the agent in them, [`packet`] writes frames
+//! byte by byte, [`counters`] compares every counter of the product with what was sent. Nothing there
+//! shares code with the datapath: what the lab says about a packet comes from the RFCs, so that a
+//! mistake of the parser cannot hide in the tests of it. [`programs`] and [`memory`] are the datapath
+//! itself, in the kernel without an agent and in user space, to be compared.
+
+pub mod counters;
+pub mod lab;
+pub mod memory;
+pub mod packet;
+pub mod programs;
+pub mod syscall;

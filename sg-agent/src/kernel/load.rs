@@ -22,6 +22,12 @@ use super::{
 /// The programs, as compiled with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sg-ebpf"));
 
+/// The programs as an ELF object: what this binary loads, for whoever loads it by other ways.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// SHA-256 of [`OBJECT`], in hexadecimal.
 pub(crate) fn build() -> &'static str {
     static DIGEST: OnceLock<String> = OnceLock::new();

@@ -25,6 +25,17 @@ pub struct Reader {
     tick: (Instant, u32),
 }
 
+/// How much fits into the maps as they are; all of them grow when a policy needs more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacities {
+    /// Nodes in one image buffer.
+    pub image_nodes: u32,
+    /// Rules that have counters.
+    pub rules: u32,
+    /// Zones that have counters.
+    pub zones: u32,
+}
+
 impl Reader {
     /// Opens what is pinned; `None` means that nothing is.
     ///
@@ -94,6 +105,18 @@ impl Reader {
     /// Every live flow. Those that change hands while being read are left out.
     pub fn flows(&self) -> impl Iterator<Item = FlowView> + '_ {
         self.set.flows().iter(self.now_tick())
+    }
+
+    /// How much fits into the maps as they are.
+    #[must_use]
+    pub fn capacities(&self) -> Capacities {
+        Capacities { image_nodes: self.set.buffer_nodes(), rules: self.set.rules(), zones: self.set.zones() }
+    }
+
+    /// Whether flows keep the verdict of the generation that admitted them.
+    #[must_use]
+    pub fn keeps_flows(&self) -> bool {
+        self.set.control().load().keep_flows != 0
     }
 
     /// Live flows, and how many fit.

@@ -443,3 +443,6 @@ fn write(entry: &Entry, busy: Life, now: u32, key: &FlowKey, opening: &Opening) 
     entry.next_sequence[1].store(pick(next_sequence.into(), !inbound));
     entry.life.exchange(busy.0, Life::new(version, state, opener, now).0);
 }
+
+#[cfg(test)]
+mod tests;

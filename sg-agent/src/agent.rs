@@ -1,0 +1,369 @@
+//! The daemon: one event loop, on one thread, that brings the kernel to what the policy says.
+//!
+//! Whatever happens (a request, a signal, an interface that comes or goes) becomes an [`Event`],
+//! and events are carried out one after the other. So there is one writer, and no lock.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+pub mod desired;
+pub mod engine;
+mod notify;
+pub mod numbering;
+pub mod plan;
+mod sources;
+pub mod steps;
+pub mod zones;
+
+use self::{
+    engine::{Engine, timestamp},
+    plan::Candidate,
+};
+use crate::{
+    config::{Config, OnChange},
+    control::server,
+    document::{self, Limits},
+    enforced::Enforced,
+    failure::{Exit, Failure},
+    kernel::{Paths, Settings, Sizes},
+    state::{Store, Submission},
+    view::{AgentStatus, Applied, Counters, Detached, Grouping, Status},
+};
+
+/// The policy of an agent that nobody named one to.
+pub const DEFAULT_POLICY: &str = "/etc/sg-agent/policy.d";
+
+/// What the daemon is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where things are pinned.
+    pub bpffs: PathBuf,
+    /// Where generations are remembered.
+    pub state_dir: PathBuf,
+    /// Where requests are taken.
+    pub socket: PathBuf,
+    /// The settings.
+    pub config: Config,
+    /// The policy, where the command line names one.
+    pub policy: Option<PathBuf>,
+}
+
+/// Whom an answer goes to. A requester that has gone away is no error.
+pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// Something that happened, or is asked for.
+#[derive(Debug)]
+pub enum Event {
+    /// A policy is to be put in force.
+    Apply(Submission, Reply<Applied>),
+    /// The policy is to be read again: by SIGHUP, where nobody waits for an answer.
+    Reload(Option<Reply<Applied>>),
+    /// One interface, or all, are to be left alone.
+    Detach(Option<String>, Reply<Detached>),
+    /// Somebody asks how things are.
+    Status(Reply<Status>),
+    /// Somebody asks for counters.
+    Counters(Grouping, Option<String>, Reply<Counters>),
+    /// Interfaces or addresses have changed.
+    InterfacesChanged,
+    /// SIGTERM or SIGINT.
+    Shutdown,
+}
+
+/// How long after a failed attach the next attempt is made.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is asked to end. Enforcement goes on after that.
+///
+/// # Errors
+///
+/// It cannot start: another agent runs, the kernel refuses, or there is no valid policy and none
+/// was ever in force.
+pub fn run(options: Options) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("start the event loop", &error))?;
+    runtime.block_on(Agent::start_and_serve(options))
+}
+
+struct Agent {
+    engine: Engine,
+    policy: Option<PathBuf>,
+    started: Timestamp,
+    last_error: Option<String>,
+    retry: Option<Instant>,
+}
+
+impl Agent {
+    async fn start_and_serve(options: Options) -> Result<(), Failure> {
+        let store = Store::new(&options.state_dir).lock().map_err(Failure::state)?;
+        let listener = server::bind(&options.socket)?;
+        let (sender, mut events) = mpsc::channel(64);
+        // Watching begins before the first look at the interfaces, so that no change is missed.
+        sources::signals(&sender)?;
+        sources::interfaces(&sender)?;
+
+        let (sizes, settings) = kernel_settings(&options.config);
+        let engine = Engine::open(Paths { bpffs: options.bpffs.clone() }, sizes, settings, store)?;
+        let mut agent = Self {
+            engine,
+            policy: policy_path(&options),
+            started: Timestamp::now(),
+            last_error: None,
+            retry: None,
+        };
+        agent.start()?;
+        let serving = server::serve(listener, sender.clone());
+        agent.say_ready(&options);
+        notify::ready(&agent.summary());
+        notify::watchdog();
+
+        agent.serve(&mut events).await;
+        notify::stopping();
+        serving.abort();
+        if let Err(error) = std::fs::remove_file(&options.socket) {
+            warn!("the socket {} stays: {error}", options.socket.display());
+        }
+        info!("ended; enforcement goes on");
+        Ok(())
+    }
+
+    /// Puts the first policy in force: the one that is named, else the last good one.
+    fn start(&mut self) -> Result<(), Failure> {
+        let named = self.policy.clone().map(|path| load(&path));
+        let refused = match named {
+            Some(Ok(candidate)) => match self.engine.apply(candidate) {
+                Ok(_) => return Ok(()),
+                Err(failure) => Some(failure),
+            },
+            Some(Err(failure)) => Some(failure),
+            None => None,
+        };
+        let Some(last_good) = self.engine.last_good() else {
+            return match refused {
+                Some(failure) => Err(failure),
+                None => {
+                    warn!("there is no policy yet: nothing is enforced until `sg-agent apply`");
+                    Ok(())
+                }
+            };
+        };
+        if let Some(failure) = refused {
+            self.refuse(&failure);
+            warn!("the last good policy stays in force");
+        }
+        self.engine.apply(last_good)?;
+        Ok(())
+    }
+
+    /// The one place where events are carried out.
+    async fn serve(&mut self, events: &mut mpsc::Receiver<Event>) {
+        loop {
+            self.retry = match self.engine.problems() {
+                [] => None,
+                _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),
+            };
+            let event = match self.retry {
+                None => events.recv().await,
+                Some(at) => tokio::select! {
+                    event = events.recv() => event,
+                    () = sleep_until(at) => Some(Event::InterfacesChanged),
+                },
+            };
+            match event {
+                None | Some(Event::Shutdown) => return,
+                Some(event) => self.carry_out(event),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, event: Event) {
+        match event {
+            Event::Apply(submission, reply) => {
+                let result = read(submission.load(&Limits::default()), "apply the policy")
+                    .and_then(|candidate| self.change(candidate));
+                answer(reply, result);
+            }
+            Event::Reload(reply) => {
+                notify::reloading();
+                let result = self.reload();
+                notify::ready(&self.summary());
+                if let Some(reply) = reply {
+                    answer(reply, result);
+                }
+            }
+            Event::Detach(interface, reply) => {
+                let result = match interface {
+                    Some(name) => self.engine.detach(&name),
+                    None => self.engine.detach_all(),
+                };
+                notify::status(&self.summary());
+                answer(reply, result);
+            }
+            Event::Status(reply) => answer(reply, self.status()),
+            Event::Counters(by, interface, reply) => answer(reply, self.counters(by, interface.as_deref())),
+            Event::InterfacesChanged => {
+                if let Err(failure) = self.engine.follow() {
+                    self.refuse(&failure);
+                }
+            }
+            // The loop ends before it comes here.
+            Event::Shutdown => {}
+        }
+    }
+
+    fn reload(&mut self) -> Result<Applied, Failure> {
+        let Some(path) = self.policy.clone() else {
+            let failure =
+                Failure::new(Exit::Failed, "reload the policy", "the agent was started without one");
+            return Err(failure.with_remedy("use `sg-agent apply`, or start it with --policy"));
+        };
+        match load(&path) {
+            Ok(candidate) => self.change(candidate),
+            Err(failure) => {
+                self.refuse(&failure);
+                Err(failure)
+            }
+        }
+    }
+
+    fn change(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
+        let result = self.engine.apply(candidate);
+        match &result {
+            Ok(_) => self.last_error = None,
+            Err(failure) => self.refuse(failure),
+        }
+        notify::status(&self.summary());
+        result
+    }
+
+    /// Logs why a change was refused, and keeps it for `status`.
+    fn refuse(&mut self, failure: &Failure) {
+        for diagnostic in &failure.diagnostics {
+            error!("{diagnostic}");
+        }
+        error!("{failure}");
+        self.last_error = Some(failure.to_string());
+    }
+
+    fn enforced(&self) -> Result<Option<Enforced>, Failure> {
+        let reader =
+            self.engine.reader().map_err(|error| Failure::kernel("read what is enforced", &error))?;
+        reader.map(|reader| Enforced::of(reader, self.engine.store().clone())).transpose()
+    }
+
+    fn status(&self) -> Result<Status, Failure> {
+        let mut status = match self.enforced()? {
+            Some(enforced) => enforced.status()?,
+            None => Status::default(),
+        };
+        status.problems.extend_from_slice(self.engine.problems());
+        status.agent = AgentStatus {
+            running: true,
+            pid: Some(std::process::id()),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            started: Some(timestamp(self.started)),
+            policy: self.policy.as_ref().map(|path| path.display().to_string()),
+            last_error: self.last_error.clone(),
+        };
+        Ok(status)
+    }
+
+    fn counters(&self, by: Grouping, interface: Option<&str>) -> Result<Counters, Failure> {
+        match self.enforced()? {
+            Some(enforced) => enforced.counters(by, interface),
+            None => Err(nothing_enforced("read the counters")),
+        }
+    }
+
+    fn summary(&self) -> String {
+        let generation = self.engine.generation();
+        match &self.last_error {
+            None => format!("generation {generation} is in force"),
+            Some(error) => {
+                format!("generation {generation} is in force; the latest change was refused: {error}")
+            }
+        }
+    }
+
+    fn say_ready(&self, options: &Options) {
+        let line = format!("sg-agent: ready: {}, requests at {}\n", self.summary(), options.socket.display());
+        // Whoever closed the stream does not want to know.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// The failure of a question about what is enforced, when nothing is.
+#[must_use]
+pub fn nothing_enforced(what: &str) -> Failure {
+    Failure::new(Exit::Failed, what, "nothing is enforced")
+        .with_remedy("start the agent with a policy, or point --bpffs to the one that runs")
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
+    // A requester that has gone away is no error.
+    let _ = reply.send(result);
+}
+
+/// Reads the policy at `path`.
+fn load(path: &Path) -> Result<Candidate, Failure> {
+    read(
+        document::load(&[path.to_owned()], &Limits::default()),
+        &format!("read the policy {}", path.display()),
+    )
+}
+
+/// The policy of what was read, or a failure with all that is wrong with it.
+///
+/// # Errors
+///
+/// The policy is not valid.
+pub fn read(loaded: document::Loaded, what: &str) -> Result<Candidate, Failure> {
+    let errors = loaded.errors.len();
+    Candidate::of(loaded).map_err(|diagnostics| {
+        let why = match errors {
+            1 => "it has an error".to_owned(),
+            _ => format!("it has {errors} errors"),
+        };
+        Failure::new(Exit::Invalid, what, why)
+            .with_remedy("nothing was changed; correct it and try again")
+            .with_diagnostics(diagnostics.iter().map(ToString::to_string).collect())
+    })
+}
+
+/// The policy that the agent reads: what the command line names, else the settings, else the
+/// default folder if there is one.
+fn policy_path(options: &Options) -> Option<PathBuf> {
+    let named = options.policy.clone().or_else(|| options.config.policy.clone());
+    named.or_else(|| {
+        let default = Path::new(DEFAULT_POLICY);
+        default.is_dir().then(|| default.to_owned())
+    })
+}
+
+fn kernel_settings(config: &Config) -> (Sizes, Settings) {
+    let sizes = Sizes {
+        flows: config.flows.capacity,
+        zones: config.sizes.zones,
+        rules: config.sizes.rules,
+        image_nodes: config.sizes.image_nodes,
+        events_bytes: config.sizes.events_bytes,
+    };
+    let settings = Settings {
+        timeouts_seconds: config.timeouts.seconds(),
+        keep_flows: config.on_change == OnChange::Keep,
+        avoid_tcx: false,
+    };
+    (sizes, settings)
+}

@@ -1,0 +1,489 @@
+//! Brings about what the policy says: plan, record, publish, attach, in this order, and what is
+//! left as it was when one of them fails. The one place where policies meet the kernel.
+
+use std::{collections::BTreeSet, fs};
+
+use jiff::Timestamp;
+use tracing::{debug, info, warn};
+
+use super::{
+    numbering::Numbering,
+    plan::{self, Before, Candidate, Inputs, Placement, Plan},
+    steps::{Steps, is_dead, steps},
+    zones::ZoneTable,
+};
+use crate::{
+    compile::Limits,
+    failure::{Exit, Failure},
+    kernel::{
+        self, AttachRequest, Kernel, KernelError, Opened, Paths, Reader, Seed, Settings, Side, Sizes,
+        links::{Interface, Interfaces},
+    },
+    state::{LockedStore, Record, hex},
+    view::{Applied, Detached},
+};
+
+/// What enforces, and all that is known about it.
+pub struct Engine {
+    paths: Paths,
+    sizes: Sizes,
+    settings: Settings,
+    store: LockedStore,
+    /// None after everything was detached, until the next policy.
+    kernel: Option<Kernel>,
+    in_force: Option<InForce>,
+    before: Before,
+    /// Interfaces that were detached by name: left alone until the next policy.
+    excluded: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+/// The generation in force.
+struct InForce {
+    candidate: Candidate,
+    record: Record,
+    inputs: Inputs,
+    bytes: usize,
+}
+
+impl Engine {
+    /// Adopts what is enforced, or loads the programs.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses; what was enforced still is.
+    pub fn open(paths: Paths, sizes: Sizes, settings: Settings, store: LockedStore) -> Result<Self, Failure> {
+        let mut engine = Self {
+            paths,
+            sizes,
+            settings,
+            store,
+            kernel: None,
+            in_force: None,
+            before: Before::default(),
+            excluded: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        engine.open_kernel()?;
+        Ok(engine)
+    }
+
+    /// Opens the kernel, and remembers which numbers are in use there.
+    fn open_kernel(&mut self) -> Result<&mut Kernel, Failure> {
+        let (kernel, opened) = Kernel::open(&self.paths, &self.sizes, &self.settings)
+            .map_err(|error| Failure::kernel("open the programs and maps", &error))?;
+        let generation = kernel.generation();
+        let record = self.store.store().record(generation).unwrap_or_else(|error| {
+            warn!("the record of generation {generation} is of no use: {error}");
+            None
+        });
+        match opened {
+            Opened::Loaded => info!("programs and maps are loaded; nothing is enforced yet"),
+            Opened::Adopted => info!(generation, "adopted what is enforced"),
+            Opened::Upgraded => info!(generation, "adopted what is enforced, with new programs"),
+        }
+        self.before = before(record.as_ref(), &kernel);
+        self.in_force = None;
+        Ok(self.kernel.insert(kernel))
+    }
+
+    /// The last policy that was in force: of the generation that the kernel has, else the newest on
+    /// disk.
+    #[must_use]
+    pub fn last_good(&self) -> Option<Candidate> {
+        let store = self.store.store();
+        let generation = self.kernel.as_ref().map_or(0, Kernel::generation);
+        let record = match store.record(generation) {
+            Ok(Some(record)) => record,
+            _ => store.newest().ok()??,
+        };
+        let submission = store.submission(&record.policy).ok()??;
+        let loaded = submission.load(&crate::document::Limits::default());
+        match Candidate::of(loaded) {
+            Ok(candidate) => Some(candidate),
+            Err(diagnostics) => {
+                for diagnostic in diagnostics {
+                    warn!("the last good policy is not one any more: {diagnostic}");
+                }
+                None
+            }
+        }
+    }
+
+    /// The generation in force; 0: none.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.kernel.as_ref().map_or(0, Kernel::generation)
+    }
+
+    /// What is not as the policy says.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Reads what is enforced.
+    ///
+    /// # Errors
+    ///
+    /// The maps cannot be read.
+    pub fn reader(&self) -> Result<Option<Reader>, KernelError> {
+        self.kernel.as_ref().map(Kernel::reader).transpose()
+    }
+
+    /// Where records are.
+    #[must_use]
+    pub fn store(&self) -> &crate::state::Store {
+        self.store.store()
+    }
+
+    /// Puts a policy in force. Interfaces that were detached by name are covered again.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit, or cannot be written: then nothing has changed. Interfaces that could not
+    /// be attached are no error here; they are in [`Applied::problems`].
+    pub fn apply(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
+        let excluded = std::mem::take(&mut self.excluded);
+        let result = self.settle(candidate);
+        if result.is_err() {
+            self.excluded = excluded;
+        }
+        result
+    }
+
+    /// Follows interfaces and addresses under the policy in force.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::apply`].
+    pub fn follow(&mut self) -> Result<Option<Applied>, Failure> {
+        match (&self.in_force, &self.kernel) {
+            (Some(in_force), Some(_)) => self.settle(in_force.candidate.clone()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn settle(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
+        let interfaces =
+            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
+        if self.kernel.is_none() {
+            self.open_kernel()?;
+        }
+        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
+        let placement =
+            plan::place(&candidate.policy, &interfaces, &self.excluded, &attached, &self.before.zones);
+        let mut applied = Applied {
+            digest: candidate.submission.digest(),
+            groups: candidate.counts.groups,
+            rules: candidate.counts.rules,
+            prefixes: candidate.counts.prefixes,
+            warnings: candidate.warnings.iter().map(ToString::to_string).collect(),
+            ..Applied::default()
+        };
+        match &self.in_force {
+            Some(in_force)
+                if in_force.inputs == placement.inputs
+                    && in_force.candidate.policy == candidate.policy
+                    && in_force.record.policy == applied.digest => {}
+            _ => self.change(candidate, &placement, &mut applied)?,
+        }
+
+        self.problems.clone_from(&placement.problems);
+        // Asked again: growing may have replaced what was attached.
+        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
+        let steps = steps(&placement.requests, &attached);
+        self.carry_out(&steps, &attached, &interfaces);
+        if let Some(in_force) = &self.in_force {
+            applied.generation = in_force.record.generation;
+            applied.bytes = in_force.bytes;
+            if let Err(error) = self.store.prune(applied.generation) {
+                warn!("old generations stay on disk: {error}");
+            }
+        }
+        applied.problems.clone_from(&self.problems);
+        applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
+        Ok(applied)
+    }
+
+    /// Compiles, and publishes if that gave another image than the one in force.
+    fn change(
+        &mut self,
+        candidate: Candidate,
+        placement: &Placement,
+        applied: &mut Applied,
+    ) -> Result<(), Failure> {
+        let plan = plan::compile(
+            &candidate.policy,
+            &placement.inputs,
+            &self.before.numbering,
+            self.sizes.rules,
+            &memory_limit(),
+        )
+        .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
+        applied.compile_ms = plan.compile_ms;
+
+        let Some(kernel) = &mut self.kernel else {
+            return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
+        };
+        let generation = kernel.generation();
+        let recorded = self.store.store().record(generation).ok().flatten();
+        let is_in_force = generation > 0
+            && recorded.as_ref().is_some_and(|record| record.image == hex(&plan.image.digest()))
+            && (self.in_force.is_some()
+                || kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest()));
+        let record = match recorded {
+            Some(old) if is_in_force => {
+                let record = plan::record(&candidate, placement, &plan, generation, old.applied.clone());
+                // The policy reads otherwise, or an interface has another name.
+                if record != old {
+                    self.write(&record, &candidate)?;
+                }
+                record
+            }
+            _ => {
+                let newest = self.store.store().recorded().map_err(Failure::state)?.last().copied();
+                let next = generation.max(newest.unwrap_or(0)) + 1;
+                let record = plan::record(&candidate, placement, &plan, next, timestamp(Timestamp::now()));
+                self.publish(&candidate, placement, &plan, &record, applied)?;
+                record
+            }
+        };
+        self.before = Before {
+            numbering: plan.renumbered.numbering.clone(),
+            zones: placement.table.clone(),
+            is_forgotten: false,
+        };
+        self.in_force =
+            Some(InForce { candidate, record, inputs: placement.inputs.clone(), bytes: plan.image.size() });
+        Ok(())
+    }
+
+    fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
+        self.store.write(record, &candidate.submission).map_err(Failure::state)
+    }
+
+    fn publish(
+        &mut self,
+        candidate: &Candidate,
+        placement: &Placement,
+        plan: &Plan,
+        record: &Record,
+        applied: &mut Applied,
+    ) -> Result<(), Failure> {
+        self.write(record, candidate)?;
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let numbers = match self.before.is_forgotten {
+            true => (0..record.next_number).collect(),
+            false => plan.renumbered.reused.clone(),
+        };
+        let published = clear(kernel, &placement.given, &numbers)
+            .and_then(|()| kernel.publish(&plan.image, record.generation, record.next_number));
+        match published {
+            Ok(published) => {
+                applied.changed = true;
+                applied.publish_ms = published.micros as f64 / 1000.0;
+                let bytes = plan.image.size();
+                info!(generation = record.generation, bytes, micros = published.micros, "policy in force");
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = self.store.forget(record.generation) {
+                    warn!("the record of a generation that never came to be stays: {error}");
+                }
+                Err(Failure::kernel("publish the policy", &error))
+            }
+        }
+    }
+
+    /// Attaches and detaches; what fails is a problem, and the rest is done all the same.
+    fn carry_out(&mut self, steps: &Steps, attached: &[kernel::Attached], interfaces: &[Interface]) {
+        let Some(kernel) = &mut self.kernel else { return };
+        let is_new = |request: &&AttachRequest| {
+            request.side == Side::Host
+                && attached.iter().all(|old| old.ifindex != request.ifindex || is_dead(old))
+        };
+        let hosts: Vec<&AttachRequest> = steps.attach.iter().filter(is_new).collect();
+        if !hosts.is_empty() {
+            match seeds(&hosts, interfaces).and_then(|seeds| kernel.seed_flows(&seeds)) {
+                Ok(count) => debug!(count, "entered open sockets as flows"),
+                Err(error) => warn!("open sockets could not be entered as flows: {error}"),
+            }
+        }
+        for request in &steps.attach {
+            match kernel.attach(request) {
+                Ok(attached) => {
+                    for hook in &attached.hooks {
+                        info!(interface = %request.name, hook = %hook.hook, why = %hook.why, "attached");
+                    }
+                }
+                Err(error) => self.problems.push(problem(&request.name, &error)),
+            }
+        }
+        for ifindex in &steps.detach {
+            let name = attached.iter().find(|old| old.ifindex == *ifindex).map_or("?", |old| &old.name);
+            match kernel.detach(*ifindex) {
+                Ok(()) => info!(interface = %name, "detached"),
+                Err(error) => self.problems.push(problem(name, &error)),
+            }
+        }
+        if self.problems.is_empty() {
+            // Everything is attached: what another version of the agent still holds is nobody's.
+            let retired = kernel.retire_other_versions();
+            for interface in &retired.interfaces {
+                info!(interface = %interface, "ended what another version enforced");
+            }
+            self.problems.extend(retired.errors.iter().map(ToString::to_string));
+        }
+        for problem in &self.problems {
+            warn!("{problem}");
+        }
+    }
+
+    /// Ends enforcement on one interface until the next policy.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is attached to an interface of that name, or it cannot be detached.
+    pub fn detach(&mut self, name: &str) -> Result<Detached, Failure> {
+        let what = format!("detach {name}");
+        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
+        let interfaces = Interfaces::snapshot().map_err(|error| Failure::kernel(what.clone(), &error))?;
+        let ifindex = interfaces.iter().find(|interface| interface.name == name).map(|found| found.ifindex);
+        let Some(found) =
+            attached.iter().find(|attached| attached.name == name || Some(attached.ifindex) == ifindex)
+        else {
+            return Err(Failure::new(Exit::Failed, what, "nothing is attached to it"));
+        };
+        let ifindex = found.ifindex;
+        self.excluded.insert(name.to_owned());
+        if self.in_force.is_some() {
+            self.follow()?;
+        } else if let Some(kernel) = &mut self.kernel {
+            kernel.detach(ifindex).map_err(|error| Failure::kernel(what, &error))?;
+        }
+        Ok(Detached { interfaces: vec![name.to_owned()], all: false })
+    }
+
+    /// Ends all enforcement until the next policy.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be removed; all else was.
+    pub fn detach_all(&mut self) -> Result<Detached, Failure> {
+        // The links must not be held while their pins go.
+        self.kernel = None;
+        self.in_force = None;
+        self.before = Before::default();
+        self.problems.clear();
+        let report = kernel::detach_all(&self.paths);
+        detached(report, "detach everything", true)
+    }
+}
+
+/// The numbers that the kernel uses, as far as they are remembered.
+fn before(record: Option<&Record>, kernel: &Kernel) -> Before {
+    let is_enforced = kernel.generation() > 0;
+    let Some(record) = record.filter(|_| is_enforced) else {
+        return Before { is_forgotten: is_enforced, ..Before::default() };
+    };
+    let attached = kernel.attached();
+    let mut zones = ZoneTable::of(record);
+    // One that was detached meanwhile begins afresh: what flowed since was not seen.
+    zones.0.retain(|zone, slot| match slot {
+        super::zones::Slot::Used(ifindex) => {
+            attached.iter().any(|attached| (attached.ifindex, attached.zone) == (*ifindex, *zone))
+        }
+        super::zones::Slot::Retired(_) => true,
+    });
+    Before { numbering: Numbering::of(record), zones, is_forgotten: false }
+}
+
+/// Clears what changes hands.
+fn clear(kernel: &mut Kernel, zones: &[u32], rules: &[u32]) -> Result<(), KernelError> {
+    for zone in zones {
+        kernel.clear_zone(*zone)?;
+    }
+    if rules.is_empty() { Ok(()) } else { kernel.clear_rules(rules) }
+}
+
+/// The open sockets that use the interfaces of `requests`, by address.
+fn seeds(requests: &[&AttachRequest], interfaces: &[Interface]) -> Result<Vec<Seed>, KernelError> {
+    let sockets = kernel::sockets()?;
+    let mut seeds = Vec::new();
+    for request in requests {
+        let Some(interface) = interfaces.iter().find(|found| found.ifindex == request.ifindex) else {
+            continue;
+        };
+        let own = sockets
+            .iter()
+            .filter(|socket| interface.addresses.iter().any(|address| address.contains(socket.local)));
+        seeds.extend(own.map(|socket| Seed { zone: request.zone, socket: *socket }));
+    }
+    Ok(seeds)
+}
+
+fn problem(interface: &str, error: &KernelError) -> String {
+    match error.remedy() {
+        Some(remedy) => format!("{interface}: {error}; {remedy}"),
+        None => format!("{interface}: {error}"),
+    }
+}
+
+/// What a detach ended, or why something is left.
+///
+/// # Errors
+///
+/// The report could not be made, or has errors.
+pub fn detached(
+    report: Result<kernel::DetachReport, KernelError>,
+    what: &str,
+    all: bool,
+) -> Result<Detached, Failure> {
+    let report = report.map_err(|error| Failure::kernel(what, &error))?;
+    let Some(first) = report.errors.first() else {
+        return Ok(Detached { interfaces: report.interfaces, all });
+    };
+    let others = report.errors[1..].iter().map(ToString::to_string).collect();
+    Err(Failure::kernel(what, first).with_diagnostics(others))
+}
+
+/// A third of the memory that is free now, for each of: the new image, and its two buffers.
+fn memory_limit() -> Limits {
+    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
+    match available {
+        Some(bytes) => {
+            Limits { nodes: u32::try_from(bytes / 3 / 64).unwrap_or(u32::MAX).min(Limits::MAX.nodes) }
+        }
+        None => Limits::MAX,
+    }
+}
+
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// RFC 3339 in UTC, to the second.
+#[must_use]
+pub fn timestamp(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_as_the_kernel_writes_it() {
+        let text = "MemTotal:        8137640 kB\nMemFree:          512 kB\nMemAvailable:    2048 kB\n";
+        assert_eq!(available_bytes(text), Some(2 << 20));
+        assert_eq!(available_bytes("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn times_have_one_form() {
+        let time = Timestamp::from_millisecond(1_795_442_400_123).unwrap();
+        assert_eq!(timestamp(time), "2026-11-23T14:00:00Z");
+    }
+}

@@ -1,0 +1,45 @@
+//! The daemon's door: HTTP over a unix socket, its documents in JSON.
+//!
+//! [`server`] turns requests into events of the agent, [`client`] asks. What they say to each other
+//! is in [`crate::view`], [`crate::state::Submission`] and [`crate::failure`]; [`openapi`] documents
+//! it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub mod client;
+pub mod openapi;
+pub mod server;
+
+use crate::failure::Failure;
+
+/// What every failed request is answered with.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// Why.
+    pub error: Failure,
+}
+
+/// What is to be detached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Detach {
+    /// One interface; none means all, and that nothing is left in the kernel.
+    pub interface: Option<String>,
+}
+
+/// Paths of requests.
+pub mod path {
+    /// `GET`: a [`crate::view::Status`].
+    pub const STATUS: &str = "/v1/status";
+    /// `GET`: [`crate::view::Counters`].
+    pub const COUNTERS: &str = "/v1/counters";
+    /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Applied`].
+    pub const APPLY: &str = "/v1/apply";
+    /// `POST`: for a [`crate::view::Applied`].
+    pub const RELOAD: &str = "/v1/reload";
+    /// `POST`: a [`super::Detach`] for a [`crate::view::Detached`].
+    pub const DETACH: &str = "/v1/detach";
+    /// `GET`: this interface's description.
+    pub const OPENAPI: &str = "/v1/openapi.json";
+}

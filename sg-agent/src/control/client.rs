@@ -1,0 +1,130 @@
+//! Asks the daemon.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, time::timeout};
+
+use super::{Detach, Refusal, path};
+use crate::{
+    failure::{Exit, Failure},
+    state::Submission,
+    view::{Applied, Detached, Status},
+};
+
+/// How long a daemon that does not answer is waited for. A large policy takes seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The daemon behind a socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon behind `socket`, running or not.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// How things are.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or refuses.
+    pub fn status(&self) -> Result<Status, Failure> {
+        self.request::<(), _>("ask for the status", Method::GET, path::STATUS, None)
+    }
+
+    /// Puts a policy in force.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or refuses: then nothing has changed.
+    pub fn apply(&self, submission: &Submission) -> Result<Applied, Failure> {
+        self.request("apply the policy", Method::POST, path::APPLY, Some(submission))
+    }
+
+    /// Ends enforcement on one interface, or all, until the next policy.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or something could not be removed.
+    pub fn detach(&self, interface: Option<String>) -> Result<Detached, Failure> {
+        self.request("detach", Method::POST, path::DETACH, Some(&Detach { interface }))
+    }
+
+    fn request<B: Serialize, T: DeserializeOwned>(
+        &self,
+        what: &str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Failure> {
+        let body = match body {
+            Some(body) => serde_json::to_vec(body)
+                .map_err(|error| Failure::new(Exit::Failed, format!("{what}: write the request"), error))?,
+            None => Vec::new(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "sg-agent")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| Failure::new(Exit::Failed, format!("{what}: write the request"), error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::io(what, &error))?;
+        let exchange = async {
+            timeout(PATIENCE, exchange(&self.socket, what, request)).await.unwrap_or_else(|_| {
+                let why = format!("the agent has not answered for {} s", PATIENCE.as_secs());
+                Err(Failure::new(Exit::Failed, what, why))
+            })
+        };
+        let (is_success, bytes) = runtime.block_on(exchange)?;
+        let unreadable = |error| Failure::new(Exit::Failed, format!("{what}: read the answer"), error);
+        if is_success {
+            serde_json::from_slice(&bytes).map_err(unreadable)
+        } else {
+            Err(serde_json::from_slice::<Refusal>(&bytes).map_err(unreadable)?.error)
+        }
+    }
+}
+
+/// Whether the answer is good, and the answer.
+async fn exchange(
+    socket: &Path,
+    what: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<(bool, Bytes), Failure> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, what, &error))?;
+    let broken = |error: hyper::Error| {
+        Failure::new(Exit::Failed, what, format!("the connection to the agent broke: {error}"))
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // It ends with the answer, or with an error that the request tells of too.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let is_success = response.status().is_success();
+    let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
+    Ok((is_success, bytes))
+}
+
+fn unreachable(socket: &Path, what: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Failure::new(Exit::NotRunning, what, format!("no agent answers at {}", socket.display()))
+                .with_remedy("start it with `sg-agent run`, or name its --socket")
+        }
+        _ => Failure::io(format!("{what}: connect to {}", socket.display()), error),
+    }
+}

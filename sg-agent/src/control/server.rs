@@ -1,0 +1,177 @@
+//! Takes requests and hands them to the event loop.
+
+use std::{
+    fs, io,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::Path,
+};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Query, State, rejection::JsonRejection, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc::Sender, oneshot},
+    task::JoinHandle,
+};
+use tracing::{error, warn};
+use utoipa::IntoParams;
+
+use super::{Detach, Refusal, openapi, path};
+use crate::{
+    agent::{Event, Reply},
+    document::Limits,
+    failure::{Exit, Failure},
+    state::Submission,
+    view::Grouping,
+};
+
+/// Binds the socket, for root and its group. One that an agent left behind is replaced.
+///
+/// # Errors
+///
+/// Another agent answers there, or the socket cannot be made.
+pub fn bind(socket: &Path) -> Result<UnixListener, Failure> {
+    let what = format!("listen on {}", socket.display());
+    if UnixStream::connect(socket).is_ok() {
+        return Err(Failure::new(Exit::Failed, what, "another agent answers there")
+            .with_remedy("stop it, or give this one a --socket of its own"));
+    }
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::io(what, &error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(|error| Failure::io(what.clone(), &error))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))
+        .map_err(|error| Failure::io(what, &error))?;
+    Ok(listener)
+}
+
+/// Serves requests until the task is aborted.
+pub fn serve(listener: UnixListener, events: Sender<Event>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router(events)).await {
+            error!("requests are not served any more: {error}");
+        }
+    })
+}
+
+fn router(events: Sender<Event>) -> Router {
+    Router::new()
+        .route(path::STATUS, get(status))
+        .route(path::COUNTERS, get(counters))
+        .route(path::APPLY, post(apply))
+        .route(path::RELOAD, post(reload))
+        .route(path::DETACH, post(detach))
+        .route(path::OPENAPI, get(|| async { Json(openapi::document()) }))
+        .fallback(unknown)
+        // JSON escapes some characters; documents rarely hold those.
+        .layer(DefaultBodyLimit::max(Limits::default().bytes + (64 << 20)))
+        .with_state(events)
+}
+
+/// What `counters` may be asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CountersQuery {
+    /// What to group by; `interface` where it is left out.
+    #[serde(default)]
+    by: Grouping,
+    /// One interface only.
+    interface: Option<String>,
+}
+
+#[utoipa::path(get, path = path::STATUS, responses(
+    (status = 200, description = "The agent, what is in force, and on what", body = crate::view::Status),
+    (status = "default", description = "Refused", body = Refusal),
+))]
+pub(super) async fn status(State(events): State<Sender<Event>>) -> Response {
+    ask(&events, Event::Status).await
+}
+
+#[utoipa::path(get, path = path::COUNTERS, params(CountersQuery), responses(
+    (status = 200, description = "The counters in the grouping asked for", body = crate::view::Counters),
+    (status = "default", description = "Refused", body = Refusal),
+))]
+pub(super) async fn counters(
+    State(events): State<Sender<Event>>,
+    query: Result<Query<CountersQuery>, QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(CountersQuery { by, interface })) => {
+            ask(&events, |reply| Event::Counters(by, interface, reply)).await
+        }
+        Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    }
+}
+
+#[utoipa::path(post, path = path::APPLY, request_body = Submission, responses(
+    (status = 200, description = "The policy is in force", body = crate::view::Applied),
+    (status = 422, description = "The policy is not valid; nothing was changed", body = Refusal),
+    (status = "default", description = "Refused; nothing was changed", body = Refusal),
+))]
+pub(super) async fn apply(
+    State(events): State<Sender<Event>>,
+    body: Result<Json<Submission>, JsonRejection>,
+) -> Response {
+    match body {
+        Ok(Json(submission)) => ask(&events, |reply| Event::Apply(submission, reply)).await,
+        Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    }
+}
+
+#[utoipa::path(post, path = path::RELOAD, responses(
+    (status = 200, description = "The policy was read again and is in force", body = crate::view::Applied),
+    (status = "default", description = "Refused; nothing was changed", body = Refusal),
+))]
+pub(super) async fn reload(State(events): State<Sender<Event>>) -> Response {
+    ask(&events, |reply| Event::Reload(Some(reply))).await
+}
+
+#[utoipa::path(post, path = path::DETACH, request_body = Detach, responses(
+    (status = 200, description = "What is not enforced any more, until the next policy", body = crate::view::Detached),
+    (status = "default", description = "Refused, or not all could be removed", body = Refusal),
+))]
+pub(super) async fn detach(
+    State(events): State<Sender<Event>>,
+    body: Result<Json<Detach>, JsonRejection>,
+) -> Response {
+    match body {
+        Ok(Json(Detach { interface })) => ask(&events, |reply| Event::Detach(interface, reply)).await,
+        Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    }
+}
+
+async fn unknown() -> Response {
+    let failure = Failure::new(Exit::Invalid, "read the request", "there is no such path or method")
+        .with_remedy(format!("see {}", path::OPENAPI));
+    (StatusCode::NOT_FOUND, Json(Refusal { error: failure })).into_response()
+}
+
+async fn ask<T: Serialize>(events: &Sender<Event>, event: impl FnOnce(Reply<T>) -> Event) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let sent = events.send(event(reply)).await.is_ok();
+    match answer.await {
+        Ok(Ok(view)) if sent => Json(view).into_response(),
+        Ok(Err(failure)) => refuse(failure),
+        Ok(Ok(_)) | Err(_) => refuse(Failure::new(Exit::NotRunning, "answer", "the agent is stopping")),
+    }
+}
+
+fn refuse(failure: Failure) -> Response {
+    let status = match failure.exit {
+        Exit::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        Exit::Permission => StatusCode::FORBIDDEN,
+        Exit::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        Exit::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
+        Exit::Done | Exit::Failed | Exit::Denied => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    warn!("refused: {failure}");
+    (status, Json(Refusal { error: failure })).into_response()
+}

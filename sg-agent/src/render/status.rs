@@ -1,0 +1,125 @@
+//! `status` for people.
+
+use std::io::{self, Write};
+
+use super::{
+    Show, Style,
+    grid::{Tone, field},
+    numbers::{counted, share},
+};
+use crate::view::{AttachmentStatus, Status};
+
+impl Show for Status {
+    fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        self.show_agent(out, style)?;
+        self.show_policy(out, style)?;
+        for attachment in &self.attachments {
+            writeln!(out)?;
+            show_attachment(out, style, attachment)?;
+        }
+        if let Some(maps) = &self.maps {
+            writeln!(out)?;
+            for (name, fill) in [
+                ("flows", maps.flows),
+                ("image nodes", maps.image_nodes),
+                ("rules", maps.rules),
+                ("zones", maps.zones),
+            ] {
+                field(out, style, name, &share(fill.used, fill.capacity))?;
+            }
+        }
+        if !self.not_covered.is_empty() {
+            writeln!(out)?;
+            let list: Vec<String> = self
+                .not_covered
+                .iter()
+                .map(|interface| format!("{} ({})", interface.name, interface.why))
+                .collect();
+            field(out, style, "not covered", &list.join(", "))?;
+        }
+        if !self.problems.is_empty() {
+            writeln!(out)?;
+            for problem in &self.problems {
+                field(out, style, "problem", problem)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    fn show_agent(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let agent = &self.agent;
+        if !agent.running {
+            let text = match self.generation {
+                0 => "not running",
+                _ => "not running; the kernel goes on enforcing",
+            };
+            return writeln!(out, "{:<14}{}", "agent", style.paint(Tone::Bad, text));
+        }
+        let text = format!(
+            "running, process {}, version {}, since {}",
+            agent.pid.unwrap_or_default(),
+            agent.version.as_deref().unwrap_or("?"),
+            agent.started.as_deref().unwrap_or("?")
+        );
+        writeln!(out, "{:<14}{}", "agent", style.paint(Tone::Good, &text))?;
+        if let Some(policy) = &agent.policy {
+            field(out, style, "reloads from", policy)?;
+        }
+        if let Some(error) = &agent.last_error {
+            field(out, style, "last error", error)?;
+        }
+        Ok(())
+    }
+
+    fn show_policy(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        if self.generation == 0 {
+            return field(out, style, "policy", "none: nothing is enforced");
+        }
+        let applied = self.applied.as_deref().unwrap_or("?");
+        field(out, style, "generation", &format!("{}, applied {applied}", self.generation))?;
+        if let Some(digest) = &self.digest {
+            let short = digest.get(..16).unwrap_or(digest);
+            let rules = counted(self.rules as u64, "rule");
+            field(out, style, "policy", &format!("{short}: {rules} from {}", self.documents.join(", ")))?;
+        }
+        if self.attachments.is_empty() {
+            field(out, style, "interfaces", "none is covered")?;
+        }
+        Ok(())
+    }
+}
+
+fn show_attachment(out: &mut dyn Write, style: Style, attachment: &AttachmentStatus) -> io::Result<()> {
+    let AttachmentStatus { name, side, mode, entry, ifindex, .. } = attachment;
+    writeln!(
+        out,
+        "{} ({side}, {mode}; index {ifindex}, zone {}, entry `{entry}`)",
+        style.paint(Tone::Title, name),
+        attachment.zone
+    )?;
+    let list = |items: &[String]| match items {
+        [] => "none".to_owned(),
+        items => items.join(", "),
+    };
+    field(out, style, "  groups", &list(&attachment.groups))?;
+    let check = if attachment.source_check { "; source check" } else { "" };
+    field(out, style, "  addresses", &format!("{}{check}", list(&attachment.addresses)))?;
+    let passes = [&attachment.infrastructure[..], &attachment.permit_ethertypes[..]].concat();
+    field(out, style, "  passes", &list(&passes))?;
+    for hook in &attachment.hooks {
+        let others = match &hook.other_programs[..] {
+            [] => String::new(),
+            others => format!("; beside {}", others.join(", ")),
+        };
+        let why = if hook.why.is_empty() { String::new() } else { format!(": {}", hook.why) };
+        let text = format!("{} ({}){why}{others}", hook.hook, hook.mode);
+        field(out, style, &format!("  {}", hook.direction), &text)?;
+    }
+    if attachment.hooks.is_empty() {
+        let text = style.paint(Tone::Bad, "not enforced");
+        writeln!(out, "  {text}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! The answers of `apply`, `reload` and `detach`.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A policy that is in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// The generation in force now.
+    pub generation: u64,
+    /// Whether it is another one than before.
+    pub changed: bool,
+    /// The digest of the policy's documents.
+    pub digest: String,
+    /// Groups.
+    pub groups: usize,
+    /// Rules as written.
+    pub rules: usize,
+    /// Prefixes as written.
+    pub prefixes: usize,
+    /// Size of the compiled policy.
+    pub bytes: usize,
+    /// Interfaces that it is enforced on.
+    pub interfaces: Vec<String>,
+    /// Milliseconds that compiling took.
+    pub compile_ms: f64,
+    /// Milliseconds from the first write into the kernel until it was read back and in force.
+    pub publish_ms: f64,
+    /// The policy's warnings as people read them.
+    pub warnings: Vec<String>,
+    /// Interfaces that the policy could not be enforced on, and why.
+    pub problems: Vec<String>,
+}
+
+/// What is not enforced any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Detached {
+    /// The interfaces.
+    pub interfaces: Vec<String>,
+    /// Whether nothing at all is left in the kernel.
+    pub all: bool,
+}

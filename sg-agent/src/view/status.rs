@@ -1,0 +1,121 @@
+//! The answer of `status`.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The agent, what is in force, and on what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The daemon.
+    pub agent: AgentStatus,
+    /// The generation in force; 0: none.
+    pub generation: u64,
+    /// When it was applied: RFC 3339, UTC.
+    pub applied: Option<String>,
+    /// The digest of its documents.
+    pub digest: Option<String>,
+    /// The names of its documents.
+    pub documents: Vec<String>,
+    /// Its rules, default ones counted.
+    pub rules: usize,
+    /// Every attached interface, in name order.
+    pub attachments: Vec<AttachmentStatus>,
+    /// How full the kernel's maps are.
+    pub maps: Option<MapFill>,
+    /// Interfaces that nothing is enforced on.
+    pub not_covered: Vec<Uncovered>,
+    /// What is not as it should be.
+    pub problems: Vec<String>,
+}
+
+/// The daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentStatus {
+    /// Whether it answers.
+    pub running: bool,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Its version.
+    pub version: Option<String>,
+    /// When it started: RFC 3339, UTC.
+    pub started: Option<String>,
+    /// The policy that a reload reads.
+    pub policy: Option<String>,
+    /// Why the latest change was refused; nothing once one succeeds.
+    pub last_error: Option<String>,
+}
+
+/// One attached interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttachmentStatus {
+    /// The interface.
+    pub name: String,
+    /// The kernel's index of it.
+    pub ifindex: u32,
+    /// Its zone.
+    pub zone: u32,
+    /// The `match` of its entry.
+    pub entry: String,
+    /// `host` or `guest`.
+    pub side: String,
+    /// `enforce` or `audit`.
+    pub mode: String,
+    /// The groups that it carries.
+    pub groups: Vec<String>,
+    /// The instance's addresses.
+    pub addresses: Vec<String>,
+    /// Whether only they may leave and be entered.
+    pub source_check: bool,
+    /// The parts of the infrastructure set that pass.
+    pub infrastructure: Vec<String>,
+    /// EtherTypes that pass besides.
+    pub permit_ethertypes: Vec<String>,
+    /// Where it is enforced; nowhere means that it is not.
+    pub hooks: Vec<HookStatus>,
+}
+
+/// One hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HookStatus {
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// `xdp`, `tc_ingress` or `tc_egress`.
+    pub hook: String,
+    /// How: `native`, `tcx`, `clsact`.
+    pub mode: String,
+    /// Why there.
+    pub why: String,
+    /// Programs of others at the same hook.
+    pub other_programs: Vec<String>,
+}
+
+/// How full the kernel's maps are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MapFill {
+    /// Flows.
+    pub flows: Fill,
+    /// Nodes of the image, in one of its two buffers.
+    pub image_nodes: Fill,
+    /// Rule counters.
+    pub rules: Fill,
+    /// Zones.
+    pub zones: Fill,
+}
+
+/// How full one thing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fill {
+    /// What is used.
+    pub used: u64,
+    /// What fits.
+    pub capacity: u64,
+}
+
+/// An interface that nothing is enforced on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Uncovered {
+    /// The interface.
+    pub name: String,
+    /// Why not.
+    pub why: String,
+}

@@ -1,0 +1,226 @@
+extern crate std;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    vec::Vec,
+};
+
+use super::*;
+use crate::{
+    addr::Addr,
+    tuple::{Protocol, Table},
+};
+
+struct Heap {
+    buckets: Vec<Bucket>,
+    entries: Vec<Entry>,
+}
+
+impl Heap {
+    fn new(buckets: usize) -> Self {
+        Self {
+            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
+            entries: (0..buckets * SLOTS as usize).map(|_| Entry::default()).collect(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+impl Memory for Heap {
+    fn bucket(&self, index: u32) -> Option<&Bucket> {
+        self.buckets.get(index as usize)
+    }
+
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        self.entries.get(index as usize)
+    }
+}
+
+const KEYS: [u64; 6] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+    0xe703_7ed1_a0b4_28db,
+];
+
+const TIMEOUTS: [u32; 8] = [100; 8];
+
+fn at(heap: &Heap, now: u32) -> Context<'static> {
+    Context { hash_keys: &KEYS, bucket_mask: heap.buckets.len() as u32 - 1, timeouts: &TIMEOUTS, now }
+}
+
+fn key(number: u32) -> FlowKey {
+    FlowKey::new(1, Protocol::TCP, Addr::v4(1), 443, Addr::v4(number), 40_000)
+}
+
+fn opening(state: FlowState, rule: u32) -> Opening {
+    Opening {
+        state,
+        opener: Direction::Inbound,
+        generation: 7,
+        rule,
+        selector: Selector { table: Table::Tcp, value: 443 },
+        bytes: 60,
+        next_sequence: 1,
+    }
+}
+
+#[test]
+fn a_flow_is_found_with_what_was_entered() {
+    let heap = Heap::new(4);
+    let context = at(&heap, 5);
+    assert!(find(&heap, &context, &key(1)).is_none());
+    assert!(insert(&heap, &context, &key(1), &opening(FlowState::Opening, 9)));
+    let found = find(&heap, &context, &key(1)).unwrap();
+    assert_eq!(
+        (found.state, found.life.opener(), found.life.seen()),
+        (FlowState::Opening, Direction::Inbound, 5)
+    );
+    assert_eq!((found.origin.rule(), found.origin.generation()), (9, 7));
+    assert_eq!(found.selector(), Selector { table: Table::Tcp, value: 443 });
+    assert_eq!((found.entry.packets[0].load(), found.entry.bytes[0].load()), (1, 60));
+    assert!(find(&heap, &context, &key(2)).is_none());
+    let mut other_zone = key(1);
+    other_zone.0[4] ^= 1 << 40;
+    assert!(find(&heap, &context, &other_zone).is_none(), "zones never see each other's flows");
+}
+
+#[test]
+fn an_idle_flow_is_dead_without_a_sweeper() {
+    let heap = Heap::new(1);
+    assert!(insert(&heap, &at(&heap, 0), &key(1), &opening(FlowState::Established, 0)));
+    assert!(find(&heap, &at(&heap, 100), &key(1)).is_some());
+    assert!(find(&heap, &at(&heap, 101), &key(1)).is_none());
+    for number in 2..=16 {
+        assert!(insert(&heap, &at(&heap, 101), &key(number), &opening(FlowState::Established, 0)));
+    }
+    assert!(
+        insert(&heap, &at(&heap, 101), &key(17), &opening(FlowState::Established, 0)),
+        "its slot is free"
+    );
+    assert!(
+        !insert(&heap, &at(&heap, 101), &key(18), &opening(FlowState::Established, 0)),
+        "and now none is"
+    );
+}
+
+#[test]
+fn a_full_table_takes_expendable_flows_and_no_others() {
+    let heap = Heap::new(1);
+    for number in 0..8 {
+        assert!(insert(&heap, &at(&heap, 0), &key(number), &opening(FlowState::Established, 0)));
+    }
+    for number in 8..16 {
+        assert!(insert(&heap, &at(&heap, number), &key(number), &opening(FlowState::Opening, 0)));
+    }
+    for number in 100..1100 {
+        assert!(insert(&heap, &at(&heap, 50), &key(number), &opening(FlowState::Opening, 0)));
+    }
+    let context = at(&heap, 50);
+    for number in 0..8 {
+        assert!(find(&heap, &context, &key(number)).is_some(), "established flow {number} has survived");
+    }
+    assert!(find(&heap, &context, &key(8)).is_none(), "the oldest half-open one has not");
+    assert!(find(&heap, &context, &key(1099)).is_some(), "the newest is there");
+}
+
+#[test]
+fn established_flows_fill_most_of_the_table_before_one_is_refused() {
+    let heap = Heap::new(256);
+    let context = at(&heap, 0);
+    let mut entered = 0;
+    while insert(&heap, &context, &key(entered), &opening(FlowState::Established, 0)) {
+        entered += 1;
+    }
+    let capacity = heap.capacity() as u32;
+    assert!(entered > capacity * 9 / 10, "{entered} of {capacity}");
+    for number in 0..entered {
+        assert!(find(&heap, &context, &key(number)).is_some(), "flow {number} of {entered}");
+    }
+}
+
+#[test]
+fn a_change_never_lands_on_the_next_flow_of_a_slot() {
+    let heap = Heap::new(1);
+    assert!(insert(&heap, &at(&heap, 0), &key(1), &opening(FlowState::Opening, 3)));
+    let stale = find(&heap, &at(&heap, 0), &key(1)).unwrap();
+    for number in 2..40 {
+        assert!(insert(&heap, &at(&heap, number), &key(number), &opening(FlowState::Opening, 4)));
+    }
+    let before: Vec<_> = heap.entries.iter().map(|entry| (entry.life.load(), entry.origin.load())).collect();
+    stale.change(FlowState::Established, 60);
+    stale.admit(8, 5);
+    let after: Vec<_> = heap.entries.iter().map(|entry| (entry.life.load(), entry.origin.load())).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_flow_begins_afresh_in_its_place() {
+    let heap = Heap::new(1);
+    assert!(insert(&heap, &at(&heap, 0), &key(1), &opening(FlowState::Closing, 3)));
+    let found = find(&heap, &at(&heap, 0), &key(1)).unwrap();
+    assert!(restart(&found, 9, &key(1), &opening(FlowState::Opening, 4)));
+    let again = find(&heap, &at(&heap, 9), &key(1)).unwrap();
+    assert_eq!((again.state, again.origin.rule(), again.life.seen()), (FlowState::Opening, 4, 9));
+    assert!(!restart(&found, 9, &key(1), &opening(FlowState::Opening, 5)), "what was found is no more");
+}
+
+#[test]
+fn slots_are_named_by_the_lowest_bit_of_a_mask() {
+    let bucket = Bucket::default();
+    for slot in 0..SLOTS {
+        bucket.tags[(slot / 4) as usize].store(0xabcd << (16 * (slot % 4)));
+        let mask = matches(&bucket, 0xabcd);
+        assert_eq!((mask.count_ones(), lowest_slot(mask)), (1, slot));
+        bucket.tags[(slot / 4) as usize].store(0);
+    }
+    assert_eq!(matches(&bucket, 0).count_ones(), 16, "all are free");
+}
+
+/// What flow `number` was entered with; a reader that sees another rule has read a torn entry.
+const fn rule_of(number: u32) -> u32 {
+    number & 0xffff
+}
+
+#[test]
+fn threads_never_see_a_torn_flow_nor_lose_an_established_one() {
+    const KEPT: u32 = 64;
+    let heap = Heap::new(8);
+    let context = at(&heap, 1);
+    for number in 0..KEPT {
+        assert!(insert(&heap, &context, &key(number), &opening(FlowState::Established, rule_of(number))));
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for worker in 0..2_u32 {
+            let (heap, done) = (&heap, &done);
+            scope.spawn(move || {
+                let mut number = KEPT + worker;
+                for _ in 0..60_000 {
+                    number += 2;
+                    insert(heap, &context, &key(number), &opening(FlowState::Opening, rule_of(number)));
+                    if let Some(found) = find(heap, &context, &key(number)) {
+                        assert_eq!(found.origin.rule(), rule_of(number), "flow {number}");
+                        found.change(FlowState::Answered, 2);
+                    }
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for number in 0..KEPT {
+                    let found = find(&heap, &context, &key(number));
+                    let found = found.unwrap_or_else(|| panic!("established flow {number} is lost"));
+                    assert_eq!((found.origin.rule(), found.state), (rule_of(number), FlowState::Established));
+                }
+            }
+        });
+    });
+}

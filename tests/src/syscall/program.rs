@@ -1,0 +1,121 @@
+//! Programs of somebody else: the smallest that the kernel loads, attached to an interface.
+//!
+//! They exist to be in the agent's way. Numbers are those of `linux/bpf.h`.
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use super::interface_index;
+
+const PROGRAM_LOAD: libc::c_long = 5;
+const OBJECT_INFO: libc::c_long = 15;
+const LINK_CREATE: libc::c_long = 28;
+
+/// Where a foreign program sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// XDP in the driver.
+    Xdp,
+    /// TCX ingress.
+    TcIngress,
+    /// TCX egress.
+    TcEgress,
+}
+
+/// An attached program; detached when dropped.
+#[derive(Debug)]
+pub struct Foreign {
+    link: OwnedFd,
+}
+
+/// `union bpf_attr`, as far as it is used here.
+#[repr(C, align(8))]
+struct Attributes([u8; 128]);
+
+impl Attributes {
+    fn new(fields: &[(usize, &[u8])]) -> Self {
+        let mut all = Self([0; 128]);
+        for (offset, bytes) in fields {
+            all.0[*offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        all
+    }
+
+    /// # Safety
+    /// Every address among the fields points at memory that the command may use until it returns.
+    unsafe fn call(&mut self, command: libc::c_long) -> io::Result<libc::c_int> {
+        // SAFETY: the attributes outlive the call, are as long as said, and the caller answers for
+        // what they point at.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut self.0, mem::size_of::<Self>()) };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            i32::try_from(result).map_err(io::Error::other)
+        }
+    }
+}
+
+fn address<T>(of: &T) -> [u8; 8] {
+    (&raw const *of as u64).to_ne_bytes()
+}
+
+impl Foreign {
+    /// Loads a program called `name` that answers `verdict` to every packet, and attaches it to an
+    /// interface of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// The kernel's refusal: the hook is taken, for instance.
+    pub fn attach(interface: &str, hook: Hook, name: &str, verdict: i32) -> io::Result<Self> {
+        let (kind, attach, flags) = match hook {
+            Hook::Xdp => (6_u32, 37_u32, 4_u32), // XDP_FLAGS_DRV_MODE
+            Hook::TcIngress => (3, 46, 0),
+            Hook::TcEgress => (3, 47, 0),
+        };
+        let [a, b, c, d] = verdict.to_ne_bytes();
+        // r0 = verdict; exit
+        let code = [0xb7, 0, 0, 0, a, b, c, d, 0x95, 0, 0, 0, 0, 0, 0, 0];
+        let mut label = [0; 16];
+        for (to, from) in label.iter_mut().take(15).zip(name.bytes()) {
+            *to = from;
+        }
+        let mut load = Attributes::new(&[
+            (0, &kind.to_ne_bytes()),
+            (4, &2_u32.to_ne_bytes()),
+            (8, &address(&code)),
+            (16, &address(b"GPL\0")),
+            (48, &label),
+        ]);
+        // SAFETY: the addresses are those of two instructions and a C string, both alive.
+        let program = unsafe { OwnedFd::from_raw_fd(load.call(PROGRAM_LOAD)?) };
+        let mut create = Attributes::new(&[
+            (0, &program.as_raw_fd().to_ne_bytes()),
+            (4, &interface_index(interface)?.to_ne_bytes()),
+            (8, &attach.to_ne_bytes()),
+            (12, &flags.to_ne_bytes()),
+        ]);
+        // SAFETY: the command takes no addresses; its result is a fresh descriptor.
+        let link = unsafe { OwnedFd::from_raw_fd(create.call(LINK_CREATE)?) };
+        Ok(Self { link })
+    }
+
+    /// Whether it still sits on an interface: a detached link has none.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn is_attached(&self) -> io::Result<bool> {
+        let mut information = [0_u32; 32];
+        let mut query = Attributes::new(&[
+            (0, &self.link.as_raw_fd().to_ne_bytes()),
+            (4, &128_u32.to_ne_bytes()),
+            (8, &(&raw mut information as u64).to_ne_bytes()),
+        ]);
+        // SAFETY: the address is that of 128 bytes that the kernel fills and that nobody else reads
+        // meanwhile.
+        unsafe { query.call(OBJECT_INFO)? };
+        // type, id, program, padding, then the interface's index.
+        Ok(information[4] != 0)
+    }
+}
