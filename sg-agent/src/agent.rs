@@ -26,7 +26,7 @@ pub mod steps;
 pub mod zones;
 
 use self::{
-    engine::{Engine, timestamp},
+    engine::{Engine, Occasion, timestamp},
     plan::Candidate,
 };
 use crate::{
@@ -143,7 +143,7 @@ impl Agent {
     fn start(&mut self) -> Result<(), Failure> {
         let named = self.policy.clone().map(|path| load(&path));
         let refused = match named {
-            Some(Ok(candidate)) => match self.engine.apply(candidate) {
+            Some(Ok(candidate)) => match self.engine.apply(candidate, Occasion::Event) {
                 Ok(_) => return Ok(()),
                 Err(failure) => Some(failure),
             },
@@ -163,7 +163,7 @@ impl Agent {
             self.refuse(&failure);
             warn!("the last good policy stays in force");
         }
-        self.engine.apply(last_good)?;
+        self.engine.apply(last_good, Occasion::Event)?;
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl Agent {
     }
 
     fn change(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
-        let result = self.engine.apply(candidate);
+        let result = self.engine.apply(candidate, Occasion::Request);
         match &result {
             Ok(_) => self.last_error = None,
             Err(failure) => self.refuse(failure),

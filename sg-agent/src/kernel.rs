@@ -212,6 +212,16 @@ impl Kernel {
         self.put_programs_first()
     }
 
+    /// Tells what [`Self::attach`] would be refused for, as far as that can be seen without trying:
+    /// the interface is gone, or insists on an XDP hook that another program holds. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What `attach` would say.
+    pub fn check(&self, request: &AttachRequest) -> Result<(), KernelError> {
+        self.check_request(request)
+    }
+
     /// Ends enforcement on an interface, which may be gone already. None attached: nothing to do.
     ///
     /// # Errors

@@ -185,10 +185,10 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
                 _ => DropReason::NoRule,
             });
         };
-        let is_reset = table == Table::Tcp && flags & tcp_flag::RST != 0;
+        let is_picked_up = table == Table::Tcp && !is_bare_syn;
         if is_trackable
             && icmp != IcmpKind::Reply
-            && !is_reset
+            && !(is_picked_up && !self.may_pick_up())
             && !self.is_untracked(table, word, is_bare_syn)?
         {
             *has_opened = self.open(&key, table, rule, is_bare_syn)?;
@@ -413,6 +413,25 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
             mine.store(next.into());
         }
         state.advance(self.signal(opener, false, acks_all))
+    }
+
+    /// Whether a TCP packet without a flow, from the middle of a connection, opens one.
+    ///
+    /// The rules let the packet itself pass. A flow would let the other direction pass too, and who
+    /// opened the connection nobody knows: were it the other side, by a rule that is gone, the
+    /// instance's next word would carry on what has ended. So the sender must look like the side
+    /// that opened it: from the instance a port of the ephemeral range (`ip_local_port_range` begins
+    /// at 32768, RFC 6335's at 49152), from elsewhere, where address translation may have chosen it,
+    /// one that no service listens on by privilege. A reset or an answered SYN never opens one.
+    #[inline(always)]
+    fn may_pick_up(&self) -> bool {
+        const EPHEMERAL: u16 = 32_768;
+        const PRIVILEGED: u16 = 1024;
+        let lowest = match self.direction {
+            Direction::Outbound => EPHEMERAL,
+            Direction::Inbound => PRIVILEGED,
+        };
+        self.packet.tcp_flags & (tcp_flag::RST | tcp_flag::SYN) == 0 && self.packet.source_port >= lowest
     }
 
     /// Whether the traffic needs no entry: a rule opens it to any address, and the other direction

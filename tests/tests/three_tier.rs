@@ -115,8 +115,8 @@ fn the_web_tier_keeps_serving_through_change_kill_and_restart() -> Result<()> {
         Ok(())
     };
     all_work("at first")?;
-    lab.agent.reload(&format!("{policy}\n# The same policy again.\n"))?;
-    all_work("after a reload")?;
+    lab.agent.apply(&format!("{policy}\n# The same policy again.\n"))?;
+    all_work("after the same policy again")?;
     lab.agent.kill()?;
     all_work("after SIGKILL")?;
     lab.agent.start()?;

@@ -38,6 +38,15 @@ pub struct Engine {
     problems: Vec<String>,
 }
 
+/// Why things are to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody asks for a policy, and can be refused.
+    Request,
+    /// The agent starts, or an interface has changed: as much as can be enforced is.
+    Event,
+}
+
 /// The generation in force.
 struct InForce {
     candidate: Candidate,
@@ -141,11 +150,12 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// It does not fit, or cannot be written: then nothing has changed. Interfaces that could not
-    /// be attached are no error here; they are in [`Applied::problems`].
-    pub fn apply(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
+    /// It does not fit, cannot be written or, on [`Occasion::Request`], an interface cannot be
+    /// attached as it says: then nothing has changed. What shows only when it is tried is no error
+    /// here but in [`Applied::problems`].
+    pub fn apply(&mut self, candidate: Candidate, occasion: Occasion) -> Result<Applied, Failure> {
         let excluded = std::mem::take(&mut self.excluded);
-        let result = self.settle(candidate);
+        let result = self.settle(candidate, occasion);
         if result.is_err() {
             self.excluded = excluded;
         }
@@ -159,12 +169,12 @@ impl Engine {
     /// As [`Self::apply`].
     pub fn follow(&mut self) -> Result<Option<Applied>, Failure> {
         match (&self.in_force, &self.kernel) {
-            (Some(in_force), Some(_)) => self.settle(in_force.candidate.clone()).map(Some),
+            (Some(in_force), Some(_)) => self.settle(in_force.candidate.clone(), Occasion::Event).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn settle(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
+    fn settle(&mut self, candidate: Candidate, occasion: Occasion) -> Result<Applied, Failure> {
         let interfaces =
             Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
         if self.kernel.is_none() {
@@ -173,6 +183,9 @@ impl Engine {
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
         let placement =
             plan::place(&candidate.policy, &interfaces, &self.excluded, &attached, &self.before.zones);
+        if occasion == Occasion::Request {
+            self.check(&steps(&placement.requests, &attached))?;
+        }
         let mut applied = Applied {
             digest: candidate.submission.digest(),
             groups: candidate.counts.groups,
@@ -204,6 +217,18 @@ impl Engine {
         applied.problems.clone_from(&self.problems);
         applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
         Ok(applied)
+    }
+
+    /// Refuses what could not be attached.
+    fn check(&self, steps: &Steps) -> Result<(), Failure> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        steps.attach.iter().try_for_each(|request| {
+            // One that has just gone is for the event that tells of it.
+            match kernel.check(request) {
+                Ok(()) | Err(KernelError::NoInterface { .. }) => Ok(()),
+                Err(error) => Err(Failure::kernel("apply the policy; nothing was changed", &error)),
+            }
+        })
     }
 
     /// Compiles, and publishes if that gave another image than the one in force.

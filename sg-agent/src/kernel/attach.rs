@@ -73,6 +73,27 @@ impl Kernel {
         }
     }
 
+    /// See [`Kernel::check`].
+    pub(super) fn check_request(&self, request: &AttachRequest) -> Result<(), KernelError> {
+        let AttachRequest { ifindex, ref name, .. } = *request;
+        let interface = Interfaces::get(ifindex)
+            .map_err(|error| KernelError::system("look at", name, error))?
+            .ok_or_else(|| KernelError::NoInterface { name: name.clone(), ifindex })?;
+        if !matches!(choose(request, &interface), Choice::ForceXdp) {
+            return Ok(());
+        }
+        if let Err(reason) = self.set.program(HookKind::Xdp) {
+            return Err(KernelError::Lacks { what: "what the XDP program needs", detail: reason.to_owned() });
+        }
+        let ours = self.held.running(ifindex, HookKind::Xdp);
+        match interface.xdp_program.filter(|id| Some(*id) != ours) {
+            Some(id) => {
+                Err(KernelError::Occupied { interface: name.clone(), program: hooks::program_name(id) })
+            }
+            None => Ok(()),
+        }
+    }
+
     fn enforce(
         &mut self,
         request: &AttachRequest,
