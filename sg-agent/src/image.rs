@@ -1,7 +1,7 @@
 //! A compiled policy in memory: its nodes, what they add up to, and whether they are whole.
 //!
 //! The layout and the lookup are [`sg_common::image`]'s. [`crate::compile`] makes images; whoever
-//! puts one into the kernel reads the nodes here, and checks what it reads back with [`verify`].
+//! puts one into the kernel reads the nodes here, and checks what it reads back with [`verify()`].
 
 use sg_common::image::{Header, Node, Nodes};
 use sha2::{Digest as _, Sha256};
@@ -42,7 +42,7 @@ impl Image {
         Self { nodes, header, stats }
     }
 
-    /// An image from nodes that were written earlier, checked as [`verify`] does. What it was made
+    /// An image from nodes that were written earlier, checked as [`verify()`] does. What it was made
     /// of is not known: its [`Stats`] are zeros.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Image {
         self.nodes.iter().flat_map(|node| node.words).flat_map(u32::to_le_bytes).collect()
     }
 
-    /// Checks the image as [`verify`] does.
+    /// Checks the image as [`verify()`] does.
     ///
     /// # Errors
     ///

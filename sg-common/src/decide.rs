@@ -186,11 +186,8 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
             });
         };
         let is_picked_up = table == Table::Tcp && !is_bare_syn;
-        if is_trackable
-            && icmp != IcmpKind::Reply
-            && !(is_picked_up && !self.may_pick_up())
-            && !self.is_untracked(table, word, is_bare_syn)?
-        {
+        let may_open = icmp != IcmpKind::Reply && (!is_picked_up || self.may_pick_up());
+        if is_trackable && may_open && !self.is_untracked(table, word, is_bare_syn)? {
             *has_opened = self.open(&key, table, rule, is_bare_syn)?;
         }
         Ok((AllowReason::Rule, Some(rule)))

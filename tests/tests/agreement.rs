@@ -4,6 +4,7 @@
 //!
 //! `SG_AGREEMENT=POLICIES:PACKETS` asks for more than the default, `SG_AGREEMENT_SEED` for the run
 //! that a failure has named.
+#![expect(clippy::unwrap_used, reason = "a test: what is generated here is there")]
 
 use std::{
     env,

@@ -23,8 +23,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "the benchmark loads programs; run it as root: sudo -E env \"PATH=$PATH\" cargo xtask bench"
     );
     setup::run()?;
+    let object = build::bench_object()?;
     build::binaries(&["sg-bench"], true)?;
     let mut bench = Command::new(workspace::binary("sg-bench", true));
-    bench.current_dir(workspace::root()).args(&options.arguments);
+    bench.current_dir(workspace::root()).args(&options.arguments).env("SG_BENCH_OBJECT", object);
     run::run(&mut bench)
 }

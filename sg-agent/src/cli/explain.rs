@@ -33,7 +33,7 @@ pub struct Arguments {
     /// tcp, udp, icmp/echo-request, icmpv6, another protocol's name or number
     #[arg(value_name = "PROTO")]
     protocol: What,
-    /// Who sends it; for IPv6 with a port: [2001:db8::1]:443
+    /// Who sends it; for IPv6 with a port: `[2001:db8::1]:443`
     #[arg(value_name = "SRC[:PORT]")]
     source: End,
     /// To whom

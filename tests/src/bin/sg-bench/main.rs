@@ -1,0 +1,68 @@
+//! What a packet costs: `cargo xtask bench`.
+//!
+//! The programs run under test-run, with sources that rotate so that caches do not flatter; what an
+//! empty program costs that changes the packet in the same way is taken off. Each figure is the
+//! median of several runs, in nanoseconds. The tables go to standard output and into
+//! `target/bench.json`.
+
+mod cases;
+
+use std::{env, fs, io::Write as _, process::ExitCode};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use sg_tests::syscall;
+
+use cases::{Bench, Figure, cases};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "sg-bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    ensure!(syscall::is_root(), "loading programs needs root");
+    let path = env::var("SG_BENCH_OBJECT")
+        .context("SG_BENCH_OBJECT is not set; `cargo xtask bench` builds the object and sets it")?;
+    let object = fs::read(&path).with_context(|| path.clone())?;
+    let is_short = env::args().any(|argument| argument == "--short");
+    let mut bench = Bench::new(&object, if is_short { 3 } else { 7 });
+    let mut out = std::io::stdout();
+    let mut figures: Vec<Figure> = Vec::new();
+    let mut section = "";
+    for case in cases(is_short) {
+        let figure = bench.measure(&case).with_context(|| case.title())?;
+        if case.section != section {
+            section = case.section;
+            writeln!(
+                out,
+                "\n### {section}\n\n| case | ns | over an empty program of (ns) |\n| --- | ---: | ---: |"
+            )?;
+        }
+        writeln!(out, "| {} | {:.0} | {:.0} |", figure.what, figure.nanoseconds, figure.empty)?;
+        figures.push(figure);
+    }
+    writeln!(
+        out,
+        "\n### Instructions that the verifier goes through\n\n| program | instructions |\n| --- | ---: |"
+    )?;
+    let verified = bench.verified()?;
+    for (program, count) in &verified {
+        writeln!(out, "| `{program}` | {count} |")?;
+    }
+    let rows: Vec<_> = figures
+        .iter()
+        .map(|figure| {
+            json!({"section": figure.section, "case": figure.what, "ns": figure.nanoseconds,
+                   "empty_ns": figure.empty, "image_bytes": figure.image_bytes})
+        })
+        .collect();
+    fs::write("target/bench.json", serde_json::to_string_pretty(&json!({"cases": rows}))?)
+        .context("target/bench.json")?;
+    Ok(())
+}
