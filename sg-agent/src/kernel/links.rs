@@ -1,6 +1,6 @@
 //! Interfaces and their addresses, and being told when they change.
 //!
-//! Sockets that use them are [`mod@super::sockets`]'s business.
+//! Sockets that use them are the business of `sockets`.
 
 use std::{
     io,
