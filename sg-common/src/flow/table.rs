@@ -178,7 +178,7 @@ fn matches(bucket: &Bucket, tag: u64) -> u64 {
         | zero_lanes(d.load() ^ pattern) << 3
 }
 
-/// The slot of the lowest bit of a mask from [`matches`].
+/// The slot of the lowest bit of a mask from [`matches()`].
 #[inline(always)]
 const fn lowest_slot(mask: u64) -> u32 {
     let bit = mask & mask.wrapping_neg();
@@ -382,7 +382,7 @@ pub fn rank<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32) -
 }
 
 /// The rank of an entry that holds no live flow.
-const AT_ONCE: u64 = 1 << 33;
+pub const AT_ONCE: u64 = 1 << 33;
 
 #[inline(always)]
 fn rank_of(life: Life, context: &Context<'_>) -> u64 {
