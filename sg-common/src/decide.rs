@@ -135,6 +135,16 @@ const ECHO_REQUEST: u8 = 8;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
+/// The type of the query that a reply of type `kind` answers.
+#[inline(always)]
+const fn query_of(kind: u8) -> u8 {
+    match kind {
+        ECHO_REPLY => ECHO_REQUEST,
+        // Timestamp, information, address mask, and ICMPv6's echo come in pairs.
+        _ => kind - 1,
+    }
+}
+
 /// What an ICMP message is to the flow table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IcmpKind {
@@ -248,8 +258,13 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
         let (local, local_port, remote, remote_port) = self.ends();
         let protocol = Protocol(self.packet.protocol);
         if table == Table::Icmp {
-            let query = if icmp == IcmpKind::Query { self.direction } else { self.direction.reverse() };
-            return FlowKey::icmp(self.zone_number, protocol, local, remote, self.packet.icmp_id, query);
+            let kind = (self.packet.icmp >> 8) as u8;
+            let (kind, query) = match icmp {
+                IcmpKind::Reply => (query_of(kind), self.direction.reverse()),
+                _ => (kind, self.direction),
+            };
+            let id = self.packet.icmp_id;
+            return FlowKey::icmp(self.zone_number, protocol, local, remote, id, kind, query);
         }
         FlowKey::new(self.zone_number, protocol, local, local_port, remote, remote_port)
     }
@@ -257,19 +272,20 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
     #[inline(always)]
     fn icmp_kind(&self) -> IcmpKind {
         let kind = (self.packet.icmp >> 8) as u8;
+        let is_plain = self.packet.icmp & 0xff == 0;
         if self.packet.source.is_v4() {
             match kind {
                 // Echo, timestamp, information and address mask.
-                ECHO_REQUEST | 13 | 15 | 17 => IcmpKind::Query,
-                ECHO_REPLY | 14 | 16 | 18 => IcmpKind::Reply,
+                ECHO_REQUEST | 13 | 15 | 17 if is_plain => IcmpKind::Query,
+                ECHO_REPLY | 14 | 16 | 18 if is_plain => IcmpKind::Reply,
                 // Unreachable, source quench, redirect, time exceeded, parameter problem.
                 3 | 4 | 5 | 11 | 12 => IcmpKind::Error,
                 _ => IcmpKind::Other,
             }
         } else {
             match kind {
-                ECHO_REQUEST_V6 => IcmpKind::Query,
-                ECHO_REPLY_V6 => IcmpKind::Reply,
+                ECHO_REQUEST_V6 if is_plain => IcmpKind::Query,
+                ECHO_REPLY_V6 if is_plain => IcmpKind::Reply,
                 // Unreachable, too big, time exceeded, parameter problem, redirect.
                 1..=4 | 137 => IcmpKind::Error,
                 _ => IcmpKind::Other,
@@ -342,74 +358,118 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
     #[inline(always)]
     fn flow(&self, found: &Found<'_>) -> Judgement {
         let generation = self.tables.generation;
-        let now = self.tables.now;
+        let context = self.context();
         let opener = found.life.opener();
         let mut state = found.state;
         let mut rule = found.origin.rule();
         let is_older = found.origin.generation() != (generation & 0x00ff_ffff) as u32;
-        if is_older && self.tables.control.keep_flows == 0 {
-            match self.rule(opener, found.selector())?.rule() {
+        // What is revoked is judged each time: a CPU that was late with an older generation may have
+        // been the one to end it.
+        if (is_older && self.tables.control.keep_flows == 0) || state.is_revoked() {
+            match self.rule(opener, found.selector)?.rule() {
                 Some(RuleNumber(number)) => {
                     rule = number;
                     found.admit(generation, number);
-                    if state == FlowState::Revoked {
-                        state = alive_again(self.packet.protocol);
+                    if state.is_revoked() {
+                        state = self.alive_again(found);
                     }
                 }
+                None if self.is_tcp() => state = FlowState::RevokedTcp,
                 None => state = FlowState::Revoked,
             }
         }
-        if state == FlowState::Revoked {
-            found.touch(state, now);
+        if state.is_revoked() {
+            found.touch(state, &context);
             return Err(DropReason::Revoked);
         }
-        let next = if self.packet.protocol == Protocol::TCP.0 {
+        let next = if self.is_tcp() {
             self.advance_tcp(found, state, opener)
         } else {
-            state.advance(self.signal(opener, false, false))
+            state.advance(self.signal(opener))
         };
-        found.touch(next, now);
+        // A reset or FIN never lengthens a flow's life.
+        let ends = self.is_tcp() && self.packet.tcp_flags & (tcp_flag::RST | tcp_flag::FIN) != 0;
+        if next != found.state || !ends {
+            found.touch(next, &context);
+        }
         found.count(self.direction, self.bytes);
         Ok((AllowReason::Flow, (rule != Origin::NO_RULE).then_some(RuleNumber(rule))))
     }
 
     #[inline(always)]
-    fn signal(&self, opener: Direction, rst: bool, acks_all: bool) -> Signal {
-        let flags = self.packet.tcp_flags;
+    const fn is_tcp(&self) -> bool {
+        self.packet.protocol == Protocol::TCP.0
+    }
+
+    /// The state of a flow that the rules admit again after they had ended it. What it was before is
+    /// forgotten: only a connection that both sides have spoken on counts as established.
+    #[inline(always)]
+    fn alive_again(&self, found: &Found<'_>) -> FlowState {
+        let [inbound, outbound] = &found.entry.next_sequence;
+        match Protocol(self.packet.protocol) {
+            Protocol::TCP if inbound.load() == 0 || outbound.load() == 0 => FlowState::Opening,
+            Protocol::TCP => FlowState::Established,
+            Protocol::UDP => FlowState::UdpExchange,
+            Protocol::ICMP | Protocol::ICMPV6 => FlowState::Icmp,
+            _ => FlowState::Other,
+        }
+    }
+
+    /// What a packet of another protocol than TCP means to its flow.
+    #[inline(always)]
+    fn signal(&self, opener: Direction) -> Signal {
         Signal {
             from_opener: self.direction == opener,
-            syn: flags & tcp_flag::SYN != 0,
-            ack: flags & tcp_flag::ACK != 0,
-            fin: flags & tcp_flag::FIN != 0,
-            rst,
-            acks_all,
+            syn: false,
+            ack: false,
+            fin: false,
+            rst: false,
+            acks_all: false,
         }
     }
 
     /// The state after a TCP packet, with the sequence numbers kept up.
+    ///
+    /// The marks are what each side has sent so far, 0 for a side not heard yet. A segment that lies
+    /// far from both, in what it sends or in what it acknowledges, is left to the endpoints: it moves
+    /// no mark and ends nothing, so that nobody off the path can end a flow blindly.
     #[inline(always)]
     fn advance_tcp(&self, found: &Found<'_>, state: FlowState, opener: Direction) -> FlowState {
         let packet = self.packet;
+        let flags = packet.tcp_flags;
         let [inbound, outbound] = &found.entry.next_sequence;
         let (mine, theirs) = match self.direction {
             Direction::Inbound => (inbound, outbound),
             Direction::Outbound => (outbound, inbound),
         };
         let sent = mine.load() as u32;
-        let acks_all = packet.acknowledgement == theirs.load() as u32;
-        if packet.tcp_flags & tcp_flag::RST != 0 {
-            // RFC 5961: a reset counts when it is the very next octet. A refusal has no sequence
-            // of its own yet and proves itself by what it acknowledges.
-            let is_refusal = state == FlowState::Opening && packet.tcp_flags & tcp_flag::ACK != 0 && acks_all;
-            let counts = is_refusal || (packet.sequence == sent && state != FlowState::Opening);
-            return if counts { state.advance(self.signal(opener, true, acks_all)) } else { state };
-        }
+        let heard = theirs.load() as u32;
         let next = next_sequence(packet);
-        // Wrapping distance: only what lies ahead moves the mark. 0 is a direction not heard yet.
-        if sent == 0 || (next.wrapping_sub(sent) as i32) > 0 {
+        let has_ack = flags & tcp_flag::ACK != 0;
+        let is_near = (sent == 0 || is_near(next, sent))
+            && (!has_ack || heard == 0 || is_near(packet.acknowledgement, heard));
+        let acks_all = has_ack && packet.acknowledgement == heard;
+        let is_reset = flags & tcp_flag::RST != 0;
+        // RFC 5961: a reset counts when it is the very next octet. A refusal has no sequence of its
+        // own yet and proves itself by what it acknowledges.
+        let is_refusal = state == FlowState::Opening && self.direction != opener && acks_all;
+        let rst =
+            is_reset && (is_refusal || (sent != 0 && packet.sequence == sent && state != FlowState::Opening));
+        if is_reset && !rst {
+            return state;
+        }
+        // Wrapping distance: only what lies ahead moves the mark.
+        if !is_reset && is_near && (sent == 0 || (next.wrapping_sub(sent) as i32) > 0) {
             mine.store(next.into());
         }
-        state.advance(self.signal(opener, false, acks_all))
+        state.advance(Signal {
+            from_opener: self.direction == opener,
+            syn: flags & tcp_flag::SYN != 0,
+            ack: has_ack,
+            fin: flags & tcp_flag::FIN != 0 && is_near,
+            rst,
+            acks_all,
+        })
     }
 
     /// Whether a TCP packet without a flow, from the middle of a connection, opens one.
@@ -493,14 +553,16 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
     fn syn_again(&self, found: &Found<'_>, key: &FlowKey, opening: &Opening) -> bool {
         let now = self.tables.now;
         match found.state {
-            FlowState::Closing | FlowState::Revoked => table::restart(found, now, key, opening),
-            FlowState::Opening if found.life.opener() == self.direction => {
+            FlowState::Closing | FlowState::Revoked | FlowState::RevokedTcp => {
+                table::restart(found, now, key, opening)
+            }
+            FlowState::Opening | FlowState::Answered if found.life.opener() == self.direction => {
                 // Repeated, or the same ports tried again with another sequence number.
                 table::restart(found, now, key, opening);
                 false
             }
             _ => {
-                found.touch(found.state, now);
+                found.touch(found.state, &self.context());
                 found.count(self.direction, self.bytes);
                 false
             }
@@ -529,15 +591,11 @@ const fn are_sane(flags: u8) -> bool {
     bits == SYN || bits == SYN | ACK || bits == RST || bits == RST | ACK || bits == ACK || bits == FIN | ACK
 }
 
-/// The state of a flow that the rules admit again after they had ended it.
+/// Whether two sequence numbers are no further apart than any window in use: 32 MiB.
 #[inline(always)]
-const fn alive_again(protocol: u8) -> FlowState {
-    match Protocol(protocol) {
-        Protocol::TCP => FlowState::Established,
-        Protocol::UDP => FlowState::UdpExchange,
-        Protocol::ICMP | Protocol::ICMPV6 => FlowState::Icmp,
-        _ => FlowState::Other,
-    }
+const fn is_near(a: u32, b: u32) -> bool {
+    const REACH: u32 = 1 << 25;
+    a.wrapping_sub(b).wrapping_add(REACH) <= 2 * REACH
 }
 
 /// Whether the address stands for many: multicast, or IPv4's limited broadcast.

@@ -21,8 +21,8 @@ pub use state::{FlowState, Signal, Timeout};
 /// `zone << 40 | protocol << 32 | local port << 16 | remote port`. The zone comes along, so two
 /// interfaces never see each other's flows.
 ///
-/// ICMP queries have their id as local port, and the direction in which the query went as remote
-/// port: both sides may ping each other with one id. Protocols without ports have zeros.
+/// ICMP queries have their id as local port, and as remote port their type and the direction in which
+/// they went: both sides may ping each other with one id, and a ping admits no other type. Protocols without ports have zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey(pub [u64; 5]);
 
@@ -43,7 +43,7 @@ impl FlowKey {
         Self([remote.hi(), remote.lo(), local.hi(), local.lo(), last])
     }
 
-    /// The key of an ICMP query flow whose queries go in direction `query`.
+    /// The key of an ICMP query flow whose queries, of type `kind`, go in direction `query`.
     #[inline(always)]
     #[must_use]
     pub const fn icmp(
@@ -52,9 +52,10 @@ impl FlowKey {
         local: Addr,
         remote: Addr,
         id: u16,
+        kind: u8,
         query: Direction,
     ) -> Self {
-        Self::new(zone, protocol, local, id, remote, query as u16)
+        Self::new(zone, protocol, local, id, remote, (kind as u16) << 8 | query as u16)
     }
 
     /// The zone.
@@ -89,7 +90,7 @@ impl FlowKey {
         (self.0[4] >> 16) as u16
     }
 
-    /// The other side's port, or the direction of an ICMP query.
+    /// The other side's port, or the type and direction of an ICMP query.
     #[must_use]
     pub const fn remote_port(self) -> u16 {
         self.0[4] as u16

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     numbering::Numbering,
     plan::{self, Before, Candidate, Inputs, Placement, Plan},
-    steps::{Steps, is_dead, steps},
+    steps::{Steps, is_behind, is_dead, steps},
     zones::ZoneTable,
 };
 use crate::{
@@ -259,6 +259,9 @@ impl Engine {
                 || kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest()));
         let record = match recorded {
             Some(old) if is_in_force => {
+                // The image knows a zone by its number alone: another interface may have it now.
+                clear(kernel, &placement.given, &[])
+                    .map_err(|error| Failure::kernel("clear zones", &error))?;
                 let record = plan::record(&candidate, placement, &plan, generation, old.applied.clone());
                 // The policy reads otherwise, or an interface has another name.
                 if record != old {
@@ -345,6 +348,16 @@ impl Engine {
                 Err(error) => self.problems.push(problem(&request.name, &error)),
             }
         }
+        if kernel.attached().iter().any(|attached| is_behind(attached)) {
+            match kernel.put_first() {
+                Ok(_) => info!("put before programs that others had put in front"),
+                Err(error) => self.problems.push(format!("cannot get before another program: {error}")),
+            }
+            let behind = kernel.attached().into_iter().filter(|attached| is_behind(attached));
+            self.problems.extend(
+                behind.map(|attached| format!("{}: another program is still in front", attached.name)),
+            );
+        }
         for ifindex in &steps.detach {
             let name = attached.iter().find(|old| old.ifindex == *ifindex).map_or("?", |old| &old.name);
             match kernel.detach(*ifindex) {
@@ -386,6 +399,8 @@ impl Engine {
             self.follow()?;
         } else if let Some(kernel) = &mut self.kernel {
             kernel.detach(ifindex).map_err(|error| Failure::kernel(what, &error))?;
+            // Nobody follows what becomes of its zone: whoever gets it next gets it cleared.
+            self.before.zones.retire(ifindex);
         }
         Ok(Detached { interfaces: vec![name.to_owned()], all: false })
     }

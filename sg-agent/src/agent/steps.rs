@@ -42,6 +42,12 @@ pub fn is_dead(actual: &Attached) -> bool {
     actual.hooks.iter().all(|hook| !hook.is_alive)
 }
 
+/// Whether a program of somebody else's is asked before ours, and may keep ours from being asked.
+#[must_use]
+pub fn is_behind(actual: &Attached) -> bool {
+    actual.hooks.iter().any(|hook| !hook.programs_before.is_empty())
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

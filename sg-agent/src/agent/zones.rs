@@ -52,6 +52,13 @@ impl ZoneTable {
         self.0.is_empty()
     }
 
+    /// Nothing is enforced on an interface any more: when it is matched again, its zone begins afresh.
+    pub fn retire(&mut self, ifindex: u32) {
+        for slot in self.0.values_mut().filter(|slot| **slot == Slot::Used(ifindex)) {
+            *slot = Slot::Retired(ifindex);
+        }
+    }
+
     /// The table after a change: `matched` are the interfaces to enforce on, `present` all that
     /// exist, `busy` the zones under which programs are attached whatever this table says. Also the
     /// numbers that were given out, to be cleared.
@@ -128,6 +135,15 @@ mod tests {
         let before = table(&[(0, Retired(4))]);
         let (next, given) = before.assign(&[5], &BTreeSet::from([4, 5]), &BTreeSet::from([0, 1]));
         assert_eq!((next, given), (table(&[(0, Retired(4)), (2, Used(5))]), vec![2]));
+    }
+
+    #[test]
+    fn a_retired_interface_gets_its_zone_cleared() {
+        let mut zones = table(&[(0, Used(4)), (1, Used(5))]);
+        zones.retire(4);
+        assert_eq!(zones, table(&[(0, Retired(4)), (1, Used(5))]));
+        let (_, given) = zones.assign(&[4, 5], &BTreeSet::from([4, 5]), &BTreeSet::new());
+        assert_eq!(given, [0]);
     }
 
     #[test]

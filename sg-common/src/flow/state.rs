@@ -89,6 +89,8 @@ pub enum FlowState {
     /// Ended by a policy change. Its packets are dropped, in both directions, for as long as they
     /// keep coming: otherwise the instance's next packet would open it again from within.
     Revoked = 13,
+    /// As [`FlowState::Revoked`], for TCP: remembered for as long as an idle connection lives.
+    RevokedTcp = 14,
 }
 
 /// What a packet means to its flow.
@@ -100,7 +102,7 @@ pub struct Signal {
     pub syn: bool,
     /// TCP ACK.
     pub ack: bool,
-    /// TCP FIN.
+    /// TCP FIN, within the windows of both sides.
     pub fin: bool,
     /// TCP RST whose sequence number is the one expected.
     pub rst: bool,
@@ -126,6 +128,7 @@ impl FlowState {
             11 => Self::Icmp,
             12 => Self::Other,
             13 => Self::Revoked,
+            14 => Self::RevokedTcp,
             _ => return None,
         })
     }
@@ -136,7 +139,9 @@ impl FlowState {
     pub const fn timeout(self) -> Timeout {
         match self {
             Self::Opening | Self::Answered => Timeout::TcpOpening,
-            Self::Established | Self::FinOpener | Self::FinReplier => Timeout::TcpEstablished,
+            Self::Established | Self::FinOpener | Self::FinReplier | Self::RevokedTcp => {
+                Timeout::TcpEstablished
+            }
             Self::Closing => Timeout::TcpClosing,
             Self::UdpOneWay | Self::UdpExchange => Timeout::Udp,
             Self::UdpStream | Self::Revoked => Timeout::UdpStream,
@@ -150,7 +155,14 @@ impl FlowState {
     #[inline(always)]
     #[must_use]
     pub const fn is_expendable(self) -> bool {
-        matches!(self, Self::Opening | Self::Answered | Self::Closing | Self::UdpOneWay | Self::Revoked)
+        matches!(self, Self::Opening | Self::Answered | Self::Closing | Self::UdpOneWay) || self.is_revoked()
+    }
+
+    /// Whether a policy change has ended the flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_revoked(self) -> bool {
+        matches!(self, Self::Revoked | Self::RevokedTcp)
     }
 
     /// The stable name.
@@ -168,7 +180,7 @@ impl FlowState {
             Self::UdpStream => "udp_stream",
             Self::Icmp => "icmp",
             Self::Other => "other",
-            Self::Revoked => "revoked",
+            Self::Revoked | Self::RevokedTcp => "revoked",
         }
     }
 
@@ -191,7 +203,8 @@ impl FlowState {
             | Self::UdpStream
             | Self::Icmp
             | Self::Other
-            | Self::Revoked => self,
+            | Self::Revoked
+            | Self::RevokedTcp => self,
         }
     }
 
@@ -201,13 +214,10 @@ impl FlowState {
             return Self::Closing;
         }
         match self {
-            Self::Opening if !signal.from_opener && signal.ack => {
-                if signal.syn {
-                    Self::Answered
-                } else {
-                    // Picked up in the middle: the other side answers.
-                    Self::Established.finish(signal)
-                }
+            Self::Opening if !signal.from_opener && signal.syn && signal.acks_all => Self::Answered,
+            // Picked up in the middle: the other side answers.
+            Self::Opening if !signal.from_opener && signal.ack && !signal.syn => {
+                Self::Established.finish(signal)
             }
             Self::Answered if signal.from_opener && signal.acks_all && !signal.syn => {
                 Self::Established.finish(signal)
@@ -250,6 +260,7 @@ mod tests {
         use FlowState::*;
         for (what, before, signal, after) in [
             ("the server answers", Opening, back(SYN_ACK), Answered),
+            ("a forged answer", Opening, back(Signal { acks_all: false, ..SYN_ACK }), Opening),
             ("the client repeats itself", Opening, ACK, Opening),
             ("the handshake completes", Answered, ACK, Established),
             ("a forged last packet", Answered, Signal { acks_all: false, ..ACK }, Answered),

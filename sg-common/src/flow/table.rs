@@ -109,6 +109,8 @@ pub struct Found<'a> {
     pub origin: Origin,
     /// The state, as in `life`.
     pub state: FlowState,
+    /// What the rules were asked for when the flow was opened.
+    pub selector: Selector,
 }
 
 /// A flow to be inserted.
@@ -197,9 +199,11 @@ pub fn find<'a, M: Memory + ?Sized>(
 ) -> Option<Found<'a>> {
     let (entry, life) = memory.search(context, key).entry(memory)?;
     let origin = Origin(entry.origin.load());
+    let selector = Selector::from_bits((entry.opening.load() >> 32) as u32);
     let state = life.state()?;
-    // The origin was read after the life; a slot that changed hands since is a miss.
-    origin.belongs_to(life).then_some(Found { entry, life, origin, state })
+    // All was read between two looks at the version; a slot that changed hands meanwhile is a miss.
+    let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
+    is_same.then_some(Found { entry, life, origin, state, selector })
 }
 
 /// Where the live flow of `key` lies.
@@ -255,10 +259,12 @@ impl Found<'_> {
     /// Records the packet's time when the flow has been idle for long enough to matter: a shared
     /// line that every packet writes is what keeps flows from scaling over CPUs.
     #[inline(always)]
-    pub fn touch(&self, state: FlowState, now: u32) {
+    pub fn touch(&self, state: FlowState, context: &Context<'_>) {
         const COARSE: u32 = 8;
+        let now = context.now;
         let idle = now.wrapping_sub(self.life.seen());
-        if state != self.state || (idle > COARSE && idle < u32::MAX / 2) {
+        let enough = COARSE.min(context.timeouts[state.timeout() as usize] / 4);
+        if state != self.state || (idle > enough && idle < u32::MAX / 2) {
             self.change(state, now);
         }
     }
@@ -267,13 +273,6 @@ impl Found<'_> {
     #[inline(always)]
     pub fn admit(&self, generation: u64, rule: u32) {
         self.entry.origin.exchange(self.origin.0, Origin::new(self.life.version(), generation, rule).0);
-    }
-
-    /// What the rules were asked for when the flow was opened.
-    #[inline(always)]
-    #[must_use]
-    pub fn selector(&self) -> Selector {
-        Selector::from_bits((self.entry.opening.load() >> 32) as u32)
     }
 
     /// Counts one packet of `bytes` in `direction`.
@@ -376,23 +375,33 @@ fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, first: u32, sec
 #[inline(always)]
 pub fn rank<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32) -> u64 {
     match memory.entry(index) {
-        Some(entry) => rank_of(Life(entry.life.load()), context),
+        Some(entry) => rank_of(entry, Life(entry.life.load()), context),
         None => 0,
     }
 }
 
 /// The rank of an entry that holds no live flow.
-pub const AT_ONCE: u64 = 1 << 33;
+pub const AT_ONCE: u64 = 1 << 34;
+/// Added to the rank of what goes before revoked flows: a flow that is forgotten too early could be
+/// opened again from within.
+const SOONER: u64 = 1 << 33;
 
 #[inline(always)]
-fn rank_of(life: Life, context: &Context<'_>) -> u64 {
-    match life.state() {
-        None if life.is_busy() => 0,
-        None => AT_ONCE,
-        Some(state) if life.is_expired(state, context.now, context.timeouts) => AT_ONCE,
-        Some(state) if state.is_expendable() => u64::from(context.now.wrapping_sub(life.seen())) + 1,
-        Some(_) => 0,
+fn rank_of(entry: &Entry, life: Life, context: &Context<'_>) -> u64 {
+    let Some(state) = life.state() else {
+        return if life.is_busy() { 0 } else { AT_ONCE };
+    };
+    if life.is_expired(state, context.now, context.timeouts) {
+        return AT_ONCE;
     }
+    let idle = u64::from(context.now.wrapping_sub(life.seen())) + 1;
+    if state.is_revoked() {
+        return idle;
+    }
+    // Queries and protocols without a state of their own are answered when both sides have spoken.
+    let is_unanswered = matches!(state, FlowState::Icmp | FlowState::Other)
+        && (entry.packets[0].load() == 0 || entry.packets[1].load() == 0);
+    if state.is_expendable() || is_unanswered { SOONER + idle } else { 0 }
 }
 
 /// Makes a slot busy and sets its tag; [`Place::NOWHERE`] means that another CPU was faster.
@@ -401,7 +410,7 @@ pub fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, 
     let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
     let life = Life(entry.life.load());
     // What was free or expendable a moment ago may have been taken since.
-    if rank_of(life, context) == 0 {
+    if rank_of(entry, life, context) == 0 {
         return Place::NOWHERE;
     }
     let busy = life.busy_after();

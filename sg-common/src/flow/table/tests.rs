@@ -83,7 +83,7 @@ fn a_flow_is_found_with_what_was_entered() {
         (FlowState::Opening, Direction::Inbound, 5)
     );
     assert_eq!((found.origin.rule(), found.origin.generation()), (9, 7));
-    assert_eq!(found.selector(), Selector { table: Table::Tcp, value: 443 });
+    assert_eq!(found.selector, Selector { table: Table::Tcp, value: 443 });
     assert_eq!((found.entry.packets[0].load(), found.entry.bytes[0].load()), (1, 60));
     assert!(find(&heap, &context, &key(2)).is_none());
     let mut other_zone = key(1);
