@@ -348,12 +348,12 @@ impl Engine {
                 Err(error) => self.problems.push(problem(&request.name, &error)),
             }
         }
-        if kernel.attached().iter().any(|attached| is_behind(attached)) {
+        if kernel.attached().iter().any(is_behind) {
             match kernel.put_first() {
                 Ok(_) => info!("put before programs that others had put in front"),
                 Err(error) => self.problems.push(format!("cannot get before another program: {error}")),
             }
-            let behind = kernel.attached().into_iter().filter(|attached| is_behind(attached));
+            let behind = kernel.attached().into_iter().filter(is_behind);
             self.problems.extend(
                 behind.map(|attached| format!("{}: another program is still in front", attached.name)),
             );
