@@ -44,7 +44,10 @@ mod tests {
 
     #[test]
     fn every_state_can_be_asked_for() {
-        let all = (0..=u8::MAX).filter_map(FlowState::from_number);
-        assert_eq!(all.collect::<Vec<_>>(), STATES);
+        // Two states are one to people: what has ended, for TCP and for the rest.
+        let mut names: Vec<_> =
+            (0..=u8::MAX).filter_map(FlowState::from_number).map(FlowState::name).collect();
+        names.dedup();
+        assert_eq!(names, STATES.map(FlowState::name));
     }
 }
