@@ -183,6 +183,7 @@ fn main() -> anyhow::Result<()> {
             source_check: false,
             infrastructure: Infrastructure::default(),
             own: Vec::new(),
+            macs: Vec::new(),
             ethertypes: Vec::new(),
         })];
         let input = Input { policy, members: &members, zones: &zones, numbers: &numbers };

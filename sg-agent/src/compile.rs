@@ -8,14 +8,14 @@
 
 use sg_common::{
     addr::{Family, Prefix},
-    image::{ETHERTYPES_MAX, RuleWord},
+    image::{ETHERTYPES_MAX, MACS_MAX, RuleWord},
     verdict::RuleNumber,
 };
 
 use self::build::Build;
 use crate::{
     image::Image,
-    policy::{GroupIndex, Infrastructure, Membership, Mode, Policy, RuleIndex, Side},
+    policy::{GroupIndex, Infrastructure, Mac, Membership, Mode, Policy, RuleIndex, Side},
 };
 
 mod address_tree;
@@ -60,6 +60,9 @@ pub struct Zone {
     pub infrastructure: Infrastructure,
     /// The instance's own addresses.
     pub own: Vec<Prefix>,
+    /// The Ethernet addresses that the instance may send from under the source check; none listed
+    /// means: any.
+    pub macs: Vec<Mac>,
     /// EtherTypes that pass unseen.
     pub ethertypes: Vec<u16>,
 }
@@ -113,6 +116,14 @@ pub enum CompileError {
         /// The zone's number.
         zone: usize,
         /// How many it permits.
+        found: usize,
+    },
+    /// A zone lists more Ethernet addresses than its record holds.
+    #[error("zone {zone} lists {found} Ethernet addresses, and {MACS_MAX} fit")]
+    TooManyMacs {
+        /// The zone's number.
+        zone: usize,
+        /// How many it lists.
         found: usize,
     },
     /// A zone carries a group that the policy does not have.

@@ -115,12 +115,10 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// Seconds by the place of each [`Timeout`], the unused place zero.
+    /// Seconds by the place of each [`Timeout`].
     #[must_use]
-    pub fn seconds(self) -> [u32; 8] {
-        let mut all = [0; 8];
-        all[..self.0.len()].copy_from_slice(&self.0);
-        all
+    pub const fn seconds(self) -> [u32; 8] {
+        self.0
     }
 
     /// The fewest and the most seconds that a timeout may have.
@@ -133,6 +131,8 @@ impl Timeouts {
             | Timeout::UdpStream
             | Timeout::Icmp
             | Timeout::Other => (1, 432_000),
+            // No longer than receivers keep what is incomplete, twice over.
+            Timeout::Fragment => (1, 120),
         }
     }
 }

@@ -214,6 +214,12 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
     let frame = frame::frame(question, flow.is_some());
     let mut packet = Packet::default();
     let payload = parse(&Slice { frame: &frame, is_gso: false }, LinkLayer::Ethernet, 0, &mut packet);
+    // The question is about addresses and services; whoever sends such a packet honestly has the right
+    // Ethernet address. An image that cannot be read is told of below.
+    let zone = image::zone(asked.image, asked.zone);
+    if let Ok(mac) = zone.and_then(|zone| image::honest_mac(asked.image, zone)) {
+        packet.source_mac = mac;
+    }
 
     let scratch = Scratch::default();
     let control = Control {
@@ -247,7 +253,7 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
     let tables = Tables { nodes: asked.image, memory: &scratch, control: &control, generation, now: NOW };
     let is_ingress = (question.direction == Direction::Inbound) == (asked.side == Side::Host);
     let hook = if is_ingress { Hook::Ingress } else { Hook::Egress };
-    decide(&tables, asked.zone, hook, payload, &packet, frame.len() as u64).verdict
+    decide(&tables, asked.zone, hook, payload, &mut packet, frame.len() as u64).verdict
 }
 
 /// The moment at which everything happens.

@@ -191,6 +191,40 @@ pub struct PrefixList {
     pub position: Position,
 }
 
+/// An Ethernet address of one station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// Reads six octets as two hexadecimal digits each, with colons between them. `None` for other
+    /// texts, and for addresses of groups, which no station has.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|part| part.len() == 2)?;
+            let digits = part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            *octet = digits.then(|| u8::from_str_radix(part, 16).ok()).flatten()?;
+        }
+        (parts.next().is_none() && octets[0] & 1 == 0).then_some(Self(octets))
+    }
+
+    /// The address in the low 48 bits.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
 /// Which interfaces carry which groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceEntry {
@@ -203,6 +237,8 @@ pub struct InterfaceEntry {
     /// The instance's addresses; `None` means: the interface's own, followed live, which only
     /// `side: host` has. A guest without `addresses` has none: `Some` of an empty list.
     pub addresses: Option<Vec<Prefix>>,
+    /// The instance's Ethernet addresses, sorted and without repetition; none listed means: any.
+    pub macs: Vec<Mac>,
     /// Whether only the instance's own addresses may leave and be entered, defaults resolved.
     pub source_check: bool,
     /// Enforce, or count what would be dropped.

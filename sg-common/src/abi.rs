@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The version of everything in this module, of [`crate::flow`] and of [`crate::image`].
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Map names, as in the object and as pinned.
 pub mod map {
@@ -27,6 +27,8 @@ pub mod map {
     pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
     /// [`crate::flow::Entry`]: sixteen for each bucket.
     pub const FLOW_ENTRIES: &str = "FLOW_ENTRIES";
+    /// [`crate::flow::Datagram`]: [`crate::flow::datagram::DATAGRAMS`] places.
+    pub const DATAGRAMS: &str = "DATAGRAMS";
     /// [`super::Counter`] per CPU, by [`super::counter_index`].
     pub const COUNTERS: &str = "COUNTERS";
     /// [`super::RuleCounter`] per CPU, by rule number.
@@ -35,8 +37,8 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map.
-    pub const ALL: [&str; 8] =
-        [CONTROL, ATTACHMENTS, IMAGE, FLOW_BUCKETS, FLOW_ENTRIES, COUNTERS, RULE_COUNTERS, EVENTS];
+    pub const ALL: [&str; 9] =
+        [CONTROL, ATTACHMENTS, IMAGE, FLOW_BUCKETS, FLOW_ENTRIES, DATAGRAMS, COUNTERS, RULE_COUNTERS, EVENTS];
 }
 
 /// Program names, as in the object and as pinned.

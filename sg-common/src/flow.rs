@@ -8,10 +8,15 @@ use crate::{
     tuple::{Direction, Protocol},
 };
 
+pub mod datagram;
 mod entry;
+pub mod follow;
+pub mod identity;
+pub mod open;
 pub mod state;
 pub mod table;
 
+pub use datagram::Datagram;
 pub use entry::{Bucket, Entry, Life, Origin, SLOTS};
 pub use state::{FlowState, Signal, Timeout};
 

@@ -39,7 +39,7 @@ use crate::{
 pub const MAGIC: u32 = 0x6d69_6773;
 
 /// The version of the layout in this module.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// IPv4 keys in a node.
 pub const KEYS_V4: u32 = 16;
@@ -206,7 +206,13 @@ pub mod zone_word {
     pub const OWN: usize = 5;
     /// Up to eight permitted EtherTypes, two to a word, the low half first; 0 means none.
     pub const ETHERTYPES: usize = 7;
+    /// Node number of the instance's Ethernet addresses, or 0 where any may be used: up to eight,
+    /// two words each, the high 16 bits first. The first is repeated where there are fewer.
+    pub const MACS: usize = 11;
 }
+
+/// The most Ethernet addresses that a zone can list.
+pub const MACS_MAX: usize = 8;
 
 /// The most EtherTypes that a zone can permit.
 pub const ETHERTYPES_MAX: usize = 8;
@@ -372,6 +378,42 @@ pub fn class_of<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr) -> u64 {
 #[inline(always)]
 pub fn select<N: Nodes + ?Sized>(nodes: &N, class: u32, selector: u32) -> u64 {
     Answer::close(rule_word(nodes, class, Selector::from_bits(selector)).map(|RuleWord(bits)| bits))
+}
+
+/// Whether the zone's instance may send from the Ethernet address in the low 48 bits of `mac`.
+///
+/// # Errors
+///
+/// [`Corrupt`], when a reference leads outside of the image.
+#[inline(always)]
+pub fn permits_mac<N: Nodes + ?Sized>(nodes: &N, zone: &Node, mac: u64) -> Result<bool, Corrupt> {
+    let number = zone.word(zone_word::MACS)?;
+    if number == 0 {
+        return Ok(true);
+    }
+    let listed = node(nodes, number)?;
+    let mut found = false;
+    let mut index = 0;
+    while index < 2 * MACS_MAX {
+        found |= u64::from(listed.words[index]) << 32 | u64::from(listed.words[index + 1]) == mac;
+        index += 2;
+    }
+    Ok(found)
+}
+
+/// An Ethernet address that [`permits_mac`] says yes to.
+///
+/// # Errors
+///
+/// [`Corrupt`], when a reference leads outside of the image.
+pub fn honest_mac<N: Nodes + ?Sized>(nodes: &N, zone: &Node) -> Result<u64, Corrupt> {
+    match zone.word(zone_word::MACS)? {
+        0 => Ok(0),
+        number => {
+            let listed = node(nodes, number)?;
+            Ok(u64::from(listed.words[0]) << 32 | u64::from(listed.words[1]))
+        }
+    }
 }
 
 /// Whether the zone lets `ethertype` pass unseen.

@@ -14,8 +14,11 @@ mod eth;
 mod ipv4;
 mod ipv6;
 mod l4;
+mod quote;
 
 pub use ipv6::{ExtensionBits, extension as ipv6_extension};
+pub use l4::{SUM_MAX, sum};
+pub use quote::QuoteBits;
 
 /// Reads a frame's bytes. Offsets count from the start of the frame.
 pub trait Cursor {
@@ -55,6 +58,16 @@ pub trait Cursor {
         Self: Sized,
     {
         ipv6_extension(self, kind, at)
+    }
+
+    /// The sum of the `length` octets at `at` as big-endian 16-bit numbers, for the Internet
+    /// checksum; `None` where they are not at hand or more than [`SUM_MAX`].
+    #[inline(always)]
+    fn sum(&self, at: usize, length: usize) -> Option<u32>
+    where
+        Self: Sized,
+    {
+        sum(self, at, length)
     }
 }
 
@@ -96,6 +109,9 @@ impl Payload {
     pub const IP: Self = Self(0x0800);
     /// ARP.
     pub const ARP: Self = Self(0x0806);
+    /// A later fragment of an IP packet: the [`Packet`] lacks all that only the first one tells. No
+    /// EtherType is this small.
+    pub const LATER_FRAGMENT: Self = Self(1);
     /// 802.3 frames, and what lies behind too many VLAN tags.
     pub const NONE: Self = Self(0);
 }
@@ -182,10 +198,50 @@ pub mod tcp_flag {
 /// What the decision needs of an IP packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
-    /// Source address.
+    /// Source address; of ARP the sender's.
     pub source: Addr,
     /// Destination address.
     pub destination: Addr,
+    /// The frame's Ethernet source address in the low 48 bits; 0 on interfaces without Ethernet.
+    pub source_mac: u64,
+    /// ICMP errors: the destination of the packet that they quote; neighbour solicitations and
+    /// advertisements: their target; ARP: in the low 48 bits, the Ethernet address that the sender
+    /// claims.
+    pub subject: Addr,
+    /// ICMP errors: what else the quoted packet was.
+    pub quote: QuoteBits,
+    /// What a later fragment of the same datagram has in common with this one.
+    pub transport: Transport,
+    /// Fragments: the datagram's identification; that of IPv4 has 16 bits.
+    pub fragment_id: u32,
+    /// TCP: sequence number.
+    pub sequence: u32,
+    /// TCP: acknowledgement number.
+    pub acknowledgement: u32,
+    /// Octets behind the TCP header.
+    pub payload: u32,
+    /// Octets of the frame up to the end of the IP packet.
+    pub end: u32,
+    /// Fragments: where its octets lie in the datagram, in units of 8.
+    pub fragment_offset: u16,
+    /// Fragments: the protocol that the IP header or the fragment header tells, which is all that a
+    /// later one has.
+    pub fragment_protocol: u8,
+    /// TCP: bits of [`tcp_flag`]; 0 in later fragments.
+    pub tcp_flags: u8,
+    /// Time to live or hop limit.
+    pub hop_limit: u8,
+    /// Whether the packet is a fragment, or lies behind IPv6 extension headers.
+    pub is_wrapped: bool,
+    /// Whether it is the first of several fragments.
+    pub is_first_fragment: bool,
+    /// TCP: whether a reset's checksum is right. Of other packets nobody asks.
+    pub is_sum_right: bool,
+}
+
+/// What rules and flows are asked for, and only the first fragment of a datagram tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
     /// Source port of TCP and UDP; else 0.
     pub source_port: u16,
     /// Destination port of TCP and UDP; else 0.
@@ -194,20 +250,38 @@ pub struct Packet {
     pub icmp: u16,
     /// ICMP queries: the identifier.
     pub icmp_id: u16,
-    /// TCP: sequence number.
-    pub sequence: u32,
-    /// TCP: acknowledgement number.
-    pub acknowledgement: u32,
-    /// Octets behind the TCP header.
-    pub payload: u32,
+    /// Octets from where the datagram can be cut up to the end of the transport header.
+    pub headers: u16,
     /// The protocol behind all extension headers.
     pub protocol: u8,
-    /// TCP: bits of [`tcp_flag`].
-    pub tcp_flags: u8,
-    /// Time to live or hop limit.
-    pub hop_limit: u8,
-    /// Whether the packet is a fragment, or lies behind IPv6 extension headers.
-    pub is_wrapped: bool,
+}
+
+impl Transport {
+    /// As two words, for shared memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_words(self) -> [u64; 2] {
+        let Self { source_port, destination_port, icmp, icmp_id, headers, protocol } = self;
+        let first = (source_port as u64) << 48
+            | (destination_port as u64) << 32
+            | (icmp as u64) << 16
+            | icmp_id as u64;
+        [first, (headers as u64) << 8 | protocol as u64]
+    }
+
+    /// What such words say.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words([first, second]: [u64; 2]) -> Self {
+        Self {
+            source_port: (first >> 48) as u16,
+            destination_port: (first >> 32) as u16,
+            icmp: (first >> 16) as u16,
+            icmp_id: first as u16,
+            headers: (second >> 8) as u16,
+            protocol: second as u8,
+        }
+    }
 }
 
 /// Reads the frame behind `cursor` into `packet`.
@@ -225,15 +299,45 @@ pub fn parse<C: Cursor>(
     tags_out: u32,
     packet: &mut Packet,
 ) -> Result<Payload, Unreadable> {
+    let payload = parse_headers(cursor, link, tags_out, packet)?;
+    if payload == Payload::IP && packet.quote.is_unread() {
+        parse_quote(cursor, packet)?;
+    }
+    Ok(payload)
+}
+
+/// The first step of [`parse`]: all but what an ICMP error quotes.
+///
+/// # Errors
+///
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_headers<C: Cursor>(
+    cursor: &C,
+    link: LinkLayer,
+    tags_out: u32,
+    packet: &mut Packet,
+) -> Result<Payload, Unreadable> {
     let (ethertype, offset) = match link {
-        LinkLayer::Ethernet => eth::parse(cursor, tags_out)?,
+        LinkLayer::Ethernet => eth::parse(cursor, tags_out, packet)?,
         LinkLayer::BareIp { ethertype } => (ethertype, 0),
     };
     match ethertype {
-        eth::IPV4 => ipv4::parse(cursor, offset, packet).map(|()| Payload::IP),
-        eth::IPV6 => ipv6::parse(cursor, offset, packet).map(|()| Payload::IP),
+        eth::IPV4 => ipv4::parse(cursor, offset, packet),
+        eth::IPV6 => ipv6::parse(cursor, offset, packet),
+        eth::ARP => eth::arp(cursor, offset, packet),
         other => Ok(Payload(other)),
     }
+}
+
+/// The second step of [`parse`], after which [`Packet::quote`] is no longer unread.
+///
+/// # Errors
+///
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_quote<C: Cursor>(cursor: &C, packet: &mut Packet) -> Result<(), Unreadable> {
+    quote::parse(cursor, packet)
 }
 
 /// A frame in memory, whole.

@@ -9,8 +9,8 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use sg_common::wire::{
-    Bytes, Cursor, ExtensionBits, LinkLayer, Packet, ReadingBits, Unreadable, ipv4_options, ipv6_extension,
-    parse,
+    Bytes, Cursor, ExtensionBits, LinkLayer, Packet, Payload, ReadingBits, Unreadable, ipv4_options,
+    ipv6_extension, parse_headers, parse_quote, sum,
 };
 
 /// Headers that lie further back than this are not looked for: two tags, an IPv6 header and eight
@@ -39,12 +39,30 @@ pub(crate) trait FrameSource {
     fn cheap_length(&self) -> usize;
     /// Whether the frame stands for several packets.
     fn is_gso(&self) -> bool;
-    /// Reads the frame into `packet`, as a global function.
-    fn read(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits;
+    /// [`parse_headers`] as a global function.
+    fn read_headers(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits;
     /// [`Cursor::ipv4_options`] as a global function.
     fn ipv4_options(&self, start: usize, end: usize) -> ReadingBits;
     /// [`Cursor::ipv6_extension`] as a global function.
     fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits;
+    /// [`Cursor::sum`] as a global function.
+    fn sum(&self, at: usize, length: usize) -> Option<u32>;
+    /// [`parse_quote`] as a global function.
+    fn read_quote(&self, packet: &mut Packet) -> ReadingBits;
+}
+
+/// Reads the frame of `source` into `packet`, as [`sg_common::wire::parse`] does.
+#[inline(always)]
+pub(crate) fn read_packet<S: FrameSource>(
+    source: &S,
+    is_bare_ip: bool,
+    packet: &mut Packet,
+) -> Result<Payload, Unreadable> {
+    let payload = source.read_headers(is_bare_ip, packet).unpack();
+    if payload == Ok(Payload::IP) && packet.quote.is_unread() {
+        return source.read_quote(packet).unpack();
+    }
+    payload
 }
 
 /// The first buffer of a frame.
@@ -94,6 +112,11 @@ impl<'a, S: FrameSource> Cursor for Frame<'a, S> {
     #[inline(always)]
     fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits {
         self.source.ipv6_extension(kind, at)
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, length: usize) -> Option<u32> {
+        self.source.sum(at, length)
     }
 }
 
@@ -194,7 +217,7 @@ impl FrameSource for XdpContext {
     }
 
     #[inline(always)]
-    fn read(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
+    fn read_headers(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
         ReadingBits(xdp_read(self.ctx, is_bare_ip.into(), packet))
     }
 
@@ -206,6 +229,16 @@ impl FrameSource for XdpContext {
     #[inline(always)]
     fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits {
         ExtensionBits(xdp_ipv6_extension(self.ctx, kind.into(), at as u32))
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, length: usize) -> Option<u32> {
+        sum_of(xdp_sum(self.ctx, at as u32, length as u32))
+    }
+
+    #[inline(always)]
+    fn read_quote(&self, packet: &mut Packet) -> ReadingBits {
+        ReadingBits(xdp_quote(self.ctx, packet))
     }
 }
 
@@ -257,7 +290,7 @@ impl FrameSource for TcContext {
     }
 
     #[inline(always)]
-    fn read(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
+    fn read_headers(&self, is_bare_ip: bool, packet: &mut Packet) -> ReadingBits {
         ReadingBits(tc_read(self.skb.skb, is_bare_ip.into(), packet))
     }
 
@@ -270,6 +303,16 @@ impl FrameSource for TcContext {
     fn ipv6_extension(&self, kind: u8, at: usize) -> ExtensionBits {
         ExtensionBits(tc_ipv6_extension(self.skb.skb, kind.into(), at as u32))
     }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, length: usize) -> Option<u32> {
+        sum_of(tc_sum(self.skb.skb, at as u32, length as u32))
+    }
+
+    #[inline(always)]
+    fn read_quote(&self, packet: &mut Packet) -> ReadingBits {
+        ReadingBits(tc_quote(self.skb.skb, packet))
+    }
 }
 
 /// Reads the frame of `source`.
@@ -281,7 +324,15 @@ fn read<S: FrameSource>(source: &S, is_bare_ip: bool, packet: *mut Packet) -> u3
     };
     let link =
         if is_bare_ip { LinkLayer::BareIp { ethertype: source.ethertype() } } else { LinkLayer::Ethernet };
-    ReadingBits::pack(parse(&source.frame(), link, source.tags_out(), packet)).0
+    ReadingBits::pack(parse_headers(&source.frame(), link, source.tags_out(), packet)).0
+}
+
+/// What stands for a sum that could not be made: no sum is this large.
+const NO_SUM: u64 = u64::MAX;
+
+#[inline(always)]
+fn sum_of(sum: u64) -> Option<u32> {
+    if sum == NO_SUM { None } else { Some(sum as u32) }
 }
 
 // Global functions, which the verifier judges once each: what follows `read` it judges for any
@@ -322,4 +373,36 @@ extern "C" fn tc_ipv4_options(context: *mut __sk_buff, start: u32, end: u32) -> 
 #[inline(never)]
 extern "C" fn tc_ipv6_extension(context: *mut __sk_buff, kind: u32, at: u32) -> u64 {
     ipv6_extension(&TcContext::new(context).frame(), kind as u8, at as usize).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn xdp_sum(context: *mut xdp_md, at: u32, length: u32) -> u64 {
+    sum(&XdpContext::new(context).frame(), at as usize, length as usize).map_or(NO_SUM, u64::from)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn xdp_quote(context: *mut xdp_md, packet: *mut Packet) -> u32 {
+    // SAFETY: as in `read`.
+    let Some(packet) = (unsafe { packet.as_mut() }) else {
+        return ReadingBits::pack(Err(Unreadable::SHORT)).0;
+    };
+    ReadingBits::pack(parse_quote(&XdpContext::new(context).frame(), packet).map(|()| Payload::IP)).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tc_sum(context: *mut __sk_buff, at: u32, length: u32) -> u64 {
+    sum(&TcContext::new(context).frame(), at as usize, length as usize).map_or(NO_SUM, u64::from)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tc_quote(context: *mut __sk_buff, packet: *mut Packet) -> u32 {
+    // SAFETY: as in `read`.
+    let Some(packet) = (unsafe { packet.as_mut() }) else {
+        return ReadingBits::pack(Err(Unreadable::SHORT)).0;
+    };
+    ReadingBits::pack(parse_quote(&TcContext::new(context).frame(), packet).map(|()| Payload::IP)).0
 }

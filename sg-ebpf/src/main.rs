@@ -31,7 +31,7 @@ use sg_common::{
 };
 
 use crate::{
-    cursor::FrameSource,
+    cursor::{FrameSource, read_packet},
     maps::{Flows, Image},
 };
 
@@ -86,12 +86,13 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
     let Some(attachment) = maps::attachment(ifindex) else { return Action::Pass };
     let Some(control) = maps::control() else { return Action::Drop };
     let mut packet = Packet::default();
-    let mut payload = source.read(attachment.is_bare_ip(), &mut packet).unpack();
+    let mut payload = read_packet(source, attachment.is_bare_ip(), &mut packet);
     if payload == Err(Unreadable::SHORT) && source.pull() {
-        payload = source.read(attachment.is_bare_ip(), &mut packet).unpack();
+        payload = read_packet(source, attachment.is_bare_ip(), &mut packet);
     }
     let state = maps::state(control);
-    let bytes = source.cheap_length() as u64;
+    // The first buffer of several is not the whole frame; the IP packet in it then is.
+    let bytes = source.cheap_length().max(packet.end as usize) as u64;
     let zone = attachment.zone();
     let now = maps::now();
     let tables = Tables {
@@ -105,7 +106,7 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
         // Attached before there was a policy.
         return Action::Drop;
     }
-    let outcome = decide(&tables, zone, hook, payload, &packet, bytes);
+    let outcome = decide(&tables, zone, hook, payload, &mut packet, bytes);
     let slot = abi::counter_slot(outcome.verdict, outcome.is_audited);
     report::count(abi::counter_index(zone, outcome.direction, slot), bytes);
     match outcome.verdict {

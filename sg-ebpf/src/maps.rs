@@ -13,10 +13,15 @@ use sg_common::{
     },
     addr::Addr,
     flow::{
-        Bucket, Entry, FlowKey,
+        Bucket, Datagram, Entry,
+        datagram::{self, DATAGRAMS as PLACES},
+        follow::{self, Step},
+        identity::Way,
+        open::{self, Admission},
         table::{self, Context, Memory, Place},
     },
     image::{self, Node, Nodes},
+    wire::{Packet, ReadingBits, Unreadable},
 };
 
 // Sizes are the smallest that make sense; the loader sets the ones that are wanted.
@@ -35,6 +40,9 @@ static FLOW_BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 static FLOW_ENTRIES: Array<Entry> = Array::with_max_entries(16, BPF_F_MMAPABLE);
+
+#[map]
+static DATAGRAMS: Array<Datagram> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
 
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
@@ -127,15 +135,33 @@ impl Memory for Flows {
     }
 
     #[inline(always)]
-    fn search(&self, _context: &Context<'_>, key: &FlowKey) -> Place {
-        let FlowKey([a, b, c, d, e]) = *key;
-        Place(flow_search(a, b, c, d, e))
+    fn datagram(&self, index: u32) -> Option<&Datagram> {
+        DATAGRAMS.get(index)
     }
 
     #[inline(always)]
-    fn reserve(&self, _context: &Context<'_>, key: &FlowKey) -> Place {
-        let FlowKey([a, b, c, d, e]) = *key;
-        Place(flow_reserve(a, b, c, d, e))
+    fn lookup(&self, _context: &Context<'_>, packet: &Packet, way: Way) -> Place {
+        Place(flow_lookup(packet, way.to_bits()))
+    }
+
+    #[inline(always)]
+    fn reserve(&self, _context: &Context<'_>, packet: &Packet, way: Way) -> Place {
+        Place(flow_reserve(packet, way.to_bits()))
+    }
+
+    #[inline(always)]
+    fn write(
+        &self,
+        _context: &Context<'_>,
+        place: Place,
+        packet: &Packet,
+        way: Way,
+        admission: Admission,
+        bytes: u64,
+    ) -> bool {
+        let Admission { rule, generation } = admission;
+        let way_and_rule = u64::from(way.to_bits()) | u64::from(rule) << 32;
+        flow_write(place.0, packet, way_and_rule, generation, bytes) != 0
     }
 
     #[inline(always)]
@@ -146,6 +172,21 @@ impl Memory for Flows {
     #[inline(always)]
     fn claim(&self, _context: &Context<'_>, index: u32, tag: u64) -> Place {
         Place(flow_claim(index, tag))
+    }
+
+    #[inline(always)]
+    fn follow(&self, _context: &Context<'_>, place: Place, packet: &Packet, step: Step, bytes: u64) {
+        flow_follow(place.0, packet, step.to_bits(), bytes);
+    }
+
+    #[inline(always)]
+    fn rejoin(&self, _context: &Context<'_>, zone: u32, packet: &mut Packet) -> ReadingBits {
+        ReadingBits(datagram_rejoin(packet, zone))
+    }
+
+    #[inline(always)]
+    fn keep(&self, _context: &Context<'_>, zone: u32, packet: &Packet, passed: bool) {
+        datagram_keep(packet, zone, passed.into());
     }
 }
 
@@ -178,16 +219,40 @@ extern "C" fn image_key_v6(base: u32, keys: u32, key_nodes: u32, half: u64) -> u
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_search(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
-    let Some(control) = control() else { return Place::NOWHERE.0 };
-    table::search(&Flows, &context(control), &FlowKey([a, b, c, d, e])).0
+extern "C" fn flow_lookup(packet: *const Packet, way: u32) -> u64 {
+    // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
+        return Place::NOWHERE.0;
+    };
+    table::search(&Flows, &context(control), &Way::from_bits(way).key(packet)).0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_reserve(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
-    let Some(control) = control() else { return Place::NOWHERE.0 };
-    table::reserve(&Flows, &context(control), &FlowKey([a, b, c, d, e])).0
+extern "C" fn flow_reserve(packet: *const Packet, way: u32) -> u64 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
+        return Place::NOWHERE.0;
+    };
+    table::reserve(&Flows, &context(control), &Way::from_bits(way).key(packet)).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_write(
+    place: u64,
+    packet: *const Packet,
+    way_and_rule: u64,
+    generation: u64,
+    bytes: u64,
+) -> u32 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
+        return 0;
+    };
+    let way = Way::from_bits(way_and_rule as u32);
+    let admission = Admission { rule: (way_and_rule >> 32) as u32, generation };
+    open::write(&Flows, &context(control), Place(place), packet, way, admission, bytes).into()
 }
 
 #[unsafe(no_mangle)]
@@ -202,6 +267,37 @@ extern "C" fn flow_rank(index: u32) -> u64 {
 extern "C" fn flow_claim(index: u32, tag: u64) -> u64 {
     let Some(control) = control() else { return Place::NOWHERE.0 };
     table::claim(&Flows, &context(control), index, tag).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_follow(place: u64, packet: *const Packet, step: u32, bytes: u64) -> u32 {
+    // SAFETY: as in `flow_lookup`.
+    let packet = unsafe { packet.as_ref() };
+    if let (Some(control), Some(packet), Some(step)) = (control(), packet, Step::from_bits(step)) {
+        follow::follow(&Flows, &context(control), Place(place), packet, step, bytes);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn datagram_rejoin(packet: *mut Packet, zone: u32) -> u32 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_mut() }) else {
+        return ReadingBits::pack(Err(Unreadable::SHORT)).0;
+    };
+    datagram::rejoin(&Flows, &context(control), zone, packet).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn datagram_keep(packet: *const Packet, zone: u32, passed: u32) -> u32 {
+    // SAFETY: as in `flow_lookup`.
+    if let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) {
+        datagram::keep(&Flows, &context(control), zone, packet, passed != 0);
+    }
+    0
 }
 
 #[inline(always)]

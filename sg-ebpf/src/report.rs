@@ -5,7 +5,7 @@ use sg_common::{
     abi::DropEvent,
     tuple::Direction,
     verdict::{DropReason, RuleNumber},
-    wire::Packet,
+    wire::{Packet, Transport},
 };
 
 use crate::maps::{COUNTERS, EVENTS, RULE_COUNTERS};
@@ -57,6 +57,7 @@ impl Drop {
 pub(crate) fn event(packet: &Packet, drop: Drop, ifindex: u32, bytes: u64) {
     let Some(mut slot) = EVENTS.reserve::<DropEvent>(0) else { return };
     let Drop(bits) = drop;
+    let Transport { icmp, source_port, destination_port, protocol, .. } = packet.transport;
     slot.write(DropEvent {
         // SAFETY: the helper takes no arguments and has no preconditions.
         time: unsafe { bpf_ktime_get_ns() },
@@ -64,9 +65,9 @@ pub(crate) fn event(packet: &Packet, drop: Drop, ifindex: u32, bytes: u64) {
         destination: packet.destination,
         ifindex,
         length: bytes as u32,
-        source_port: if packet.icmp != 0 { packet.icmp } else { packet.source_port },
-        destination_port: packet.destination_port,
-        protocol: packet.protocol,
+        source_port: if icmp != 0 { icmp } else { source_port },
+        destination_port,
+        protocol,
         reason: bits as u8,
         direction: (bits >> 8) as u8,
         audited: (bits >> 16) as u8,

@@ -5,7 +5,8 @@ use sg_common::{
     abi::Control,
     decide::{Hook, Outcome, Tables, decide},
     flow::{
-        Bucket, Entry, SLOTS,
+        Bucket, Datagram, Entry, SLOTS,
+        datagram::DATAGRAMS,
         table::{Context, Memory},
     },
     wire::{LinkLayer, Packet, Slice, parse},
@@ -13,10 +14,11 @@ use sg_common::{
 
 use crate::programs::HASH_KEYS;
 
-/// Flow buckets and entries on the heap.
+/// Flow buckets and entries, and what first fragments told, on the heap.
 pub struct Heap {
     buckets: Vec<Bucket>,
     entries: Vec<Entry>,
+    datagrams: Vec<Datagram>,
 }
 
 impl Heap {
@@ -26,6 +28,7 @@ impl Heap {
         Self {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             entries: (0..buckets * SLOTS).map(|_| Entry::default()).collect(),
+            datagrams: (0..DATAGRAMS).map(|_| Datagram::default()).collect(),
         }
     }
 }
@@ -37,6 +40,10 @@ impl Memory for Heap {
 
     fn entry(&self, index: u32) -> Option<&Entry> {
         self.entries.get(index as usize)
+    }
+
+    fn datagram(&self, index: u32) -> Option<&Datagram> {
+        self.datagrams.get(index as usize)
     }
 }
 
@@ -80,7 +87,7 @@ impl UserSpace {
             generation: self.generation,
             now: 1,
         };
-        decide(&tables, 0, hook, payload, &packet, frame.len() as u64)
+        decide(&tables, 0, hook, payload, &mut packet, frame.len() as u64)
     }
 
     /// What the flow table is asked with.

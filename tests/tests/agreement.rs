@@ -210,6 +210,7 @@ fn image_of(policy: &Policy, side: Side) -> Result<(Image, Membership)> {
         source_check: false,
         infrastructure: Infrastructure::default(),
         own: vec![],
+        macs: vec![],
         ethertypes: vec![],
     };
     let numbers = RuleNumbers::in_order(policy);

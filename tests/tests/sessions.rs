@@ -37,6 +37,7 @@ fn image(rules: &str) -> Image {
         source_check: false,
         infrastructure: Infrastructure::default(),
         own: vec![],
+        macs: vec![],
         ethertypes: vec![],
     };
     let (members, numbers) = (Membership::written(&policy), RuleNumbers::in_order(&policy));

@@ -82,7 +82,7 @@ pub fn collect<'a>(
 
 /// What the image says of one interface.
 #[must_use]
-pub fn zone(entry: &InterfaceEntry, addresses: &[Prefix]) -> Zone {
+pub fn zone(entry: &InterfaceEntry, addresses: &[Prefix], is_bare_ip: bool) -> Zone {
     Zone {
         groups: entry.groups.clone(),
         side: entry.side,
@@ -91,6 +91,8 @@ pub fn zone(entry: &InterfaceEntry, addresses: &[Prefix]) -> Zone {
         infrastructure: entry.infrastructure,
         // Without the check nobody asks: an address that comes or goes then changes no image.
         own: if entry.source_check { addresses.to_vec() } else { Vec::new() },
+        // What has no Ethernet header has nothing to compare.
+        macs: if entry.source_check && !is_bare_ip { entry.macs.clone() } else { Vec::new() },
         ethertypes: entry.permit_ethertypes.clone(),
     }
 }
@@ -103,7 +105,7 @@ pub fn zones(table: &ZoneTable, matched: &[Matched<'_>]) -> Vec<Option<Zone>> {
             Slot::Used(ifindex) => matched
                 .iter()
                 .find(|matched| matched.interface.ifindex == *ifindex)
-                .map(|matched| zone(matched.entry, &matched.addresses)),
+                .map(|matched| zone(matched.entry, &matched.addresses, matched.interface.bare_ip)),
             Slot::Retired(_) => Some(retired()),
         })
         .collect()
@@ -118,6 +120,7 @@ fn retired() -> Zone {
         source_check: false,
         infrastructure: Infrastructure::default(),
         own: Vec::new(),
+        macs: Vec::new(),
         ethertypes: Vec::new(),
     }
 }

@@ -242,6 +242,7 @@ fn zone_record(
     addresses: &[Prefix],
 ) -> ZoneRecord {
     let group = |index: &crate::policy::GroupIndex| Some(policy.groups.get(index.0)?.name.clone());
+    let macs = entry.macs.iter().map(ToString::to_string);
     ZoneRecord {
         zone,
         ifindex: interface.ifindex,
@@ -254,7 +255,7 @@ fn zone_record(
         source_check: entry.source_check,
         infrastructure: infrastructure(entry.infrastructure),
         permit_ethertypes: entry.permit_ethertypes.clone(),
-        addresses: addresses.iter().map(ToString::to_string).collect(),
+        addresses: addresses.iter().map(ToString::to_string).chain(macs).collect(),
     }
 }
 

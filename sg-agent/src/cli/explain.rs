@@ -95,7 +95,7 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
         .chain([(&entry.groups[..], &addresses[..])]);
     let members = desired::collect(&policy, carried);
     let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(desired::zone(entry, &addresses))];
+    let zones = [Some(desired::zone(entry, &addresses, false))];
     let input = compile::Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
     let image =
         compile::compile(&input, &Limits::MAX).map_err(|error| Failure::new(Exit::Invalid, what, error))?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sg_common::{
     addr::{Family, Prefix},
-    image::{ETHERTYPES_MAX, Node, flag, rule_set_slot, zone_word},
+    image::{ETHERTYPES_MAX, MACS_MAX, Node, flag, rule_set_slot, zone_word},
     tuple::Direction,
 };
 
@@ -40,6 +40,8 @@ struct ZoneRecord {
     rule_sets: [RuleSet; 4],
     own: [RuleSet; 2],
     ethertypes: Vec<u16>,
+    /// The node with the Ethernet addresses, or 0.
+    macs: u32,
 }
 
 /// The image under construction.
@@ -109,8 +111,26 @@ impl<'a> Build<'a> {
             || format!("zone {number}'s own addresses"),
             |build| Ok([build.own::<u32>(&zone.own)?, build.own::<u128>(&zone.own)?]),
         )?;
+        record.macs = self.macs(number, zone)?;
         self.zones.push(record);
         Ok(())
+    }
+
+    /// The node with a zone's Ethernet addresses, or 0 where any may be used.
+    fn macs(&mut self, number: usize, zone: &Zone) -> Result<u32, CompileError> {
+        let mut macs = zone.macs.clone();
+        macs.sort_unstable();
+        macs.dedup();
+        let Some(first) = macs.first() else { return Ok(0) };
+        if macs.len() > MACS_MAX {
+            return Err(CompileError::TooManyMacs { zone: number, found: macs.len() });
+        }
+        let mut node = Node::ZERO;
+        let listed = macs.iter().chain(std::iter::repeat(first));
+        for (words, mac) in node.words.chunks_exact_mut(2).zip(listed) {
+            words.copy_from_slice(&[(mac.to_bits() >> 32) as u32, mac.to_bits() as u32]);
+        }
+        self.arena.block(&[node]).map_err(|_| self.too_large(false))
     }
 
     /// One direction of a union of groups, which are sorted.
@@ -218,6 +238,7 @@ impl ZoneRecord {
         for (word, pair) in node.words[zone_word::ETHERTYPES..].iter_mut().zip(self.ethertypes.chunks(2)) {
             *word = pair.iter().rev().fold(0, |word, ethertype| word << 16 | u32::from(*ethertype));
         }
+        node.words[zone_word::MACS] = self.macs;
         node
     }
 }

@@ -68,6 +68,7 @@ fn zone(groups: &[usize]) -> Option<Zone> {
         source_check: false,
         infrastructure: Infrastructure::default(),
         own: Vec::new(),
+        macs: Vec::new(),
         ethertypes: Vec::new(),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sg_common::{addr::Prefix, tuple::Direction};
 
 use super::report::{Mark, Spanned};
-use crate::policy::{Hook, Infrastructure, Mode, Service, Side};
+use crate::policy::{Hook, Infrastructure, Mac, Mode, Service, Side};
 
 /// The definitions of all documents, in the order read.
 #[derive(Debug, Default)]
@@ -87,6 +87,7 @@ pub(super) struct Interface {
     pub groups: Vec<Spanned<String>>,
     pub side: Side,
     pub addresses: Option<Vec<Prefix>>,
+    pub macs: Vec<Mac>,
     pub source_check: Option<bool>,
     pub mode: Mode,
     pub hook: Hook,

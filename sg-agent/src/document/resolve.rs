@@ -82,6 +82,7 @@ pub(super) fn policy(draft: Draft, files: &dyn Files, report: &mut Report) -> Re
             groups,
             side: interface.side,
             addresses: interface.addresses.or(is_guest.then(Vec::new)),
+            macs: interface.macs,
             source_check: interface.source_check.unwrap_or(is_guest && has_addresses),
             mode: interface.mode,
             hook: interface.hook,

@@ -135,8 +135,9 @@ pub struct Interface {
     /// or container sits behind it.
     #[serde(default, skip_serializing_if = "Side::is_default")]
     pub side: Side,
-    /// The addresses of the instance behind the interface. For `side: host` they default to the
-    /// interface's own.
+    /// The addresses of the instance behind the interface: IP addresses and networks, and beside them
+    /// Ethernet addresses, which then are the only ones that it may send from under `source_check`. For
+    /// `side: host` they default to the interface's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AtLeastOne<PrefixText>")]
     pub addresses: Option<AtLeastOne<PrefixText>>,

@@ -63,6 +63,11 @@ pub fn verify(nodes: &[Node]) -> Result<Header, Invalid> {
             // Rule sets and own addresses both alternate between IPv4 and IPv6.
             check.rule_set(*set, place % 2 == 1)?;
         }
+        if let macs = zone.words[zone_word::MACS]
+            && macs != 0
+        {
+            check.range("list of Ethernet addresses", macs, 1)?;
+        }
     }
     Ok(header)
 }

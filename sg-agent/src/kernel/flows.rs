@@ -3,7 +3,7 @@
 use sg_common::{
     abi::Control,
     flow::{
-        Bucket, Entry, FlowKey, FlowState, Life, Origin,
+        Bucket, Datagram, Entry, FlowKey, FlowState, Life, Origin,
         table::{Context, Memory, Opening, find, insert},
     },
     tuple::{Direction, Protocol, Selector, Table},
@@ -40,6 +40,7 @@ pub struct FlowView {
 pub(crate) struct Flows<'a> {
     buckets: &'a Mapping<Bucket>,
     entries: &'a Mapping<Entry>,
+    datagrams: &'a Mapping<Datagram>,
     control: Control,
 }
 
@@ -56,7 +57,8 @@ impl Memory for Flows<'_> {
 impl Set {
     /// The flow table.
     pub(crate) fn flows(&self) -> Flows<'_> {
-        Flows { buckets: &self.buckets, entries: &self.entries, control: self.control().load() }
+        let Self { buckets, entries, datagrams, .. } = self;
+        Flows { buckets, entries, datagrams, control: self.control().load() }
     }
 }
 
@@ -119,6 +121,9 @@ impl<'a> Flows<'a> {
                 // Should the slot change hands at this moment, this does nothing to the new flow.
                 entry.life.exchange(life.0, life.freed().0);
             }
+        }
+        for datagram in self.datagrams.all() {
+            datagram.forget_zone(zone);
         }
     }
 }

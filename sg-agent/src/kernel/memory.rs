@@ -17,7 +17,7 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use sg_common::{
     abi::Control,
-    flow::{Bucket, Entry},
+    flow::{Bucket, Datagram, Entry},
     image::Node,
 };
 
@@ -33,6 +33,8 @@ pub(crate) unsafe trait Shared {}
 unsafe impl Shared for Bucket {}
 // SAFETY: it is made of atomic 64-bit words.
 unsafe impl Shared for Entry {}
+// SAFETY: it is made of atomic 64-bit words.
+unsafe impl Shared for Datagram {}
 // SAFETY: it is made of atomic integers, and has the size and padding, none, of what it mirrors.
 unsafe impl Shared for SharedControl {}
 // SAFETY: it is made of atomic 32-bit words.

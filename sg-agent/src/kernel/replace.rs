@@ -85,7 +85,8 @@ impl Kernel {
     /// Makes the new set, ready to judge as the old one does.
     fn make(&self, number: u32, sizes: &MapSizes) -> Result<Set, KernelError> {
         let now = self.map_sizes()?;
-        let mut shared = vec![map::ATTACHMENTS, map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::EVENTS];
+        let mut shared =
+            vec![map::ATTACHMENTS, map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::DATAGRAMS, map::EVENTS];
         let has_same_image = sizes.buffer_nodes == now.buffer_nodes;
         if has_same_image {
             // Where a buffer begins is in the control element: they change together.

@@ -15,7 +15,7 @@ use aya::{
 };
 use sg_common::{
     abi::{ATTACHMENT_SLOTS, Attachment, COUNTER_SLOTS, Control, Counter, RuleCounter, map, program},
-    flow::{Bucket, Entry, SLOTS},
+    flow::{Bucket, Datagram, Entry, SLOTS, datagram::DATAGRAMS},
     image::Node,
 };
 
@@ -67,6 +67,7 @@ pub(crate) struct Set {
     pub(crate) image: Mapping<SharedNode>,
     pub(crate) buckets: Mapping<Bucket>,
     pub(crate) entries: Mapping<Entry>,
+    pub(crate) datagrams: Mapping<Datagram>,
     pub(crate) attachments: Array<MapData, u64>,
     pub(crate) counters: Counters<2>,
     pub(crate) rule_counters: Counters<4>,
@@ -113,15 +114,20 @@ impl Set {
         let (image, _) = mapped::<Node, _>(&folder, map::IMAGE)?;
         let (buckets, bucket_count) = mapped::<Bucket, _>(&folder, map::FLOW_BUCKETS)?;
         let (entries, entry_count) = mapped::<Entry, _>(&folder, map::FLOW_ENTRIES)?;
+        let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
         let (attachments, slots) = open_map::<Attachment>(&folder, map::ATTACHMENTS, MapType::Array)?;
         let (events, _) = open_map::<()>(&folder, map::EVENTS, MapType::RingBuf)?;
         if entry_count != bucket_count.saturating_mul(SLOTS)
             || !bucket_count.is_power_of_two()
             || slots != ATTACHMENT_SLOTS
+            || datagram_count != DATAGRAMS
         {
             return Err(KernelError::Foreign {
                 object: folder.display().to_string(),
-                detail: format!("{bucket_count} buckets, {entry_count} entries, {slots} attachment slots"),
+                detail: format!(
+                    "{bucket_count} buckets, {entry_count} entries, {slots} attachment slots, \
+                     {datagram_count} datagrams"
+                ),
             });
         }
         let clock_path = program_path(&folder, program::CLOCK);
@@ -133,6 +139,7 @@ impl Set {
             image,
             buckets,
             entries,
+            datagrams,
             attachments: Array::try_from(Map::Array(attachments))
                 .map_err(|error| KernelError::map("open", map::ATTACHMENTS, error))?,
             counters: open_counters::<Counter, 2>(&folder, map::COUNTERS)?,

@@ -70,6 +70,7 @@ mod tests {
                 groups: vec![],
                 side: Side::Host,
                 addresses: None,
+                macs: vec![],
                 source_check: false,
                 mode: Mode::Enforce,
                 hook: Hook::Auto,

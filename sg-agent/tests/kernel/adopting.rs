@@ -216,7 +216,7 @@ fn what_is_not_ours_is_not_adopted() {
         drop(sandbox.enforcing(WEB));
         let image_map = sandbox.paths.bpffs.join("v1/current/maps/IMAGE");
         fs::remove_file(&image_map).unwrap();
-        fs::rename(sandbox.paths.bpffs.join("v1/current/maps/FLOW_BUCKETS"), &image_map).unwrap();
+        fs::rename(sandbox.paths.bpffs.join("v2/current/maps/FLOW_BUCKETS"), &image_map).unwrap();
         let error = Kernel::open(&sandbox.paths, &SIZES, &settings()).err().unwrap();
         assert!(matches!(error, KernelError::Foreign { .. }), "{error}");
         assert!(error.to_string().contains("IMAGE"), "{error}");

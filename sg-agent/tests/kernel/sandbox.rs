@@ -184,6 +184,7 @@ pub(crate) fn image(text: &str, zones: usize, side: Side) -> Image {
         source_check: false,
         infrastructure: Infrastructure::default(),
         own: vec![],
+        macs: vec![],
         ethertypes: vec![],
     };
     let input = Input {

@@ -19,11 +19,13 @@ pub enum Timeout {
     Icmp = 5,
     /// Any other protocol.
     Other = 6,
+    /// What the first fragment of a datagram told, from its arrival on.
+    Fragment = 7,
 }
 
 impl Timeout {
     /// Every timeout in numeric order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TcpOpening,
         Self::TcpEstablished,
         Self::TcpClosing,
@@ -31,6 +33,7 @@ impl Timeout {
         Self::UdpStream,
         Self::Icmp,
         Self::Other,
+        Self::Fragment,
     ];
 
     /// The name of the setting.
@@ -44,6 +47,7 @@ impl Timeout {
             Self::UdpStream => "udp_stream",
             Self::Icmp => "icmp",
             Self::Other => "other",
+            Self::Fragment => "fragment",
         }
     }
 
@@ -51,7 +55,7 @@ impl Timeout {
     #[must_use]
     pub const fn default_seconds(self) -> u32 {
         match self {
-            Self::TcpOpening | Self::Udp | Self::Icmp => 30,
+            Self::TcpOpening | Self::Udp | Self::Icmp | Self::Fragment => 30,
             Self::TcpEstablished => 432_000,
             Self::TcpClosing => 10,
             Self::UdpStream => 180,
@@ -110,6 +114,12 @@ pub struct Signal {
     pub acks_all: bool,
 }
 
+impl Signal {
+    /// A packet without the marks of TCP.
+    pub const DATAGRAM: Self =
+        Self { from_opener: false, syn: false, ack: false, fin: false, rst: false, acks_all: false };
+}
+
 impl FlowState {
     /// The state with this number, or `None` for a free or busy slot.
     #[inline(always)]
@@ -163,6 +173,13 @@ impl FlowState {
     #[must_use]
     pub const fn is_revoked(self) -> bool {
         matches!(self, Self::Revoked | Self::RevokedTcp)
+    }
+
+    /// Whether the flow has ended, by itself or by a policy change.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Closing) || self.is_revoked()
     }
 
     /// The stable name.

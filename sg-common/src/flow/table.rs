@@ -21,8 +21,17 @@
 //! [expendable](FlowState::is_expendable); else it fails. No established flow ever gives way, and
 //! none of this waits for a sweeper.
 
-use super::{Bucket, Entry, FlowKey, FlowState, Life, Origin, SLOTS};
-use crate::tuple::{Direction, Selector};
+use super::{
+    Bucket, Entry, FlowKey, FlowState, Life, Origin, SLOTS,
+    datagram::{self, Datagram},
+    follow::{self, Step},
+    identity::Way,
+    open::{self, Admission},
+};
+use crate::{
+    tuple::{Direction, Selector},
+    wire::{Packet, ReadingBits},
+};
 
 /// Whoever holds the buckets and entries: maps in the kernel, slices in memory.
 pub trait Memory {
@@ -30,18 +39,40 @@ pub trait Memory {
     fn bucket(&self, index: u32) -> Option<&Bucket>;
     /// Entry number `index`: entry `16 * b + s` belongs to slot `s` of bucket `b`.
     fn entry(&self, index: u32) -> Option<&Entry>;
-
-    /// [`search`] in this memory. The programs make it a function of its own, which the verifier
-    /// then judges once instead of at every call.
+    /// Place number `index` for what a first fragment told. Memory without places keeps nothing,
+    /// and every later fragment is dropped.
     #[inline(always)]
-    fn search(&self, context: &Context<'_>, key: &FlowKey) -> Place {
-        search(self, context, key)
+    fn datagram(&self, index: u32) -> Option<&Datagram> {
+        let _ = index;
+        None
     }
 
-    /// [`reserve`] in this memory, likewise.
+    /// Where the flow of a packet lies. The programs make this and the others functions of their own,
+    /// which the verifier then judges once instead of on every path to them, and each of which has its
+    /// own part of the small stack.
     #[inline(always)]
-    fn reserve(&self, context: &Context<'_>, key: &FlowKey) -> Place {
-        reserve(self, context, key)
+    fn lookup(&self, context: &Context<'_>, packet: &Packet, way: Way) -> Place {
+        search(self, context, &way.key(packet))
+    }
+
+    /// A busy slot for the flow of a packet, likewise.
+    #[inline(always)]
+    fn reserve(&self, context: &Context<'_>, packet: &Packet, way: Way) -> Place {
+        reserve(self, context, &way.key(packet))
+    }
+
+    /// [`open::write`] in this memory, likewise.
+    #[inline(always)]
+    fn write(
+        &self,
+        context: &Context<'_>,
+        place: Place,
+        packet: &Packet,
+        way: Way,
+        admission: Admission,
+        bytes: u64,
+    ) -> bool {
+        open::write(self, context, place, packet, way, admission, bytes)
     }
 
     /// [`rank`] in this memory, likewise.
@@ -54,6 +85,24 @@ pub trait Memory {
     #[inline(always)]
     fn claim(&self, context: &Context<'_>, index: u32, tag: u64) -> Place {
         claim(self, context, index, tag)
+    }
+
+    /// [`follow::follow`] in this memory, likewise.
+    #[inline(always)]
+    fn follow(&self, context: &Context<'_>, place: Place, packet: &Packet, step: Step, bytes: u64) {
+        follow::follow(self, context, place, packet, step, bytes);
+    }
+
+    /// [`datagram::rejoin`] in this memory, likewise.
+    #[inline(always)]
+    fn rejoin(&self, context: &Context<'_>, zone: u32, packet: &mut Packet) -> ReadingBits {
+        datagram::rejoin(self, context, zone, packet)
+    }
+
+    /// [`datagram::keep`] in this memory, likewise.
+    #[inline(always)]
+    fn keep(&self, context: &Context<'_>, zone: u32, packet: &Packet, passed: bool) {
+        datagram::keep(self, context, zone, packet, passed);
     }
 }
 
@@ -101,6 +150,8 @@ pub struct Context<'a> {
 /// A flow as a lookup found it.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
+    /// Where it lies.
+    pub place: Place,
     /// The entry.
     pub entry: &'a Entry,
     /// What its life was.
@@ -197,13 +248,7 @@ pub fn find<'a, M: Memory + ?Sized>(
     context: &Context<'_>,
     key: &FlowKey,
 ) -> Option<Found<'a>> {
-    let (entry, life) = memory.search(context, key).entry(memory)?;
-    let origin = Origin(entry.origin.load());
-    let selector = Selector::from_bits((entry.opening.load() >> 32) as u32);
-    let state = life.state()?;
-    // All was read between two looks at the version; a slot that changed hands meanwhile is a miss.
-    let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
-    is_same.then_some(Found { entry, life, origin, state, selector })
+    Found::at(memory, search(memory, context, key))
 }
 
 /// Where the live flow of `key` lies.
@@ -248,7 +293,31 @@ fn is_live(entry: &Entry, life: Life, context: &Context<'_>, key: &FlowKey) -> b
         && Life(entry.life.load()).version() == life.version()
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    /// The flow at `place`, while it is the one that was seen there.
+    #[inline(always)]
+    pub fn at<M: Memory + ?Sized>(memory: &'a M, place: Place) -> Option<Self> {
+        let (entry, life) = place.entry(memory)?;
+        let origin = Origin(entry.origin.load());
+        let selector = Selector::from_bits((entry.opening.load() >> 32) as u32);
+        let state = life.state()?;
+        // All was read between two looks at the version; a slot that changed hands meanwhile is a miss.
+        let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
+        is_same.then_some(Self { place, entry, life, origin, state, selector })
+    }
+
+    /// Makes the slot busy for another flow in its place: a port is reused. [`Place::NOWHERE`] means
+    /// that another CPU was faster.
+    #[inline(always)]
+    #[must_use]
+    pub fn retake(&self) -> Place {
+        let busy = self.life.busy_after();
+        if !self.entry.life.exchange(self.life.0, busy.0) {
+            return Place::NOWHERE;
+        }
+        Place(self.place.0 & 0xffff_ffff | (busy.version() as u64) << 32)
+    }
+
     /// Moves the flow to `state`, seen now. A change that loses to another CPU's is dropped: the
     /// other packet's view is as good, and a slot that changed hands must not be touched.
     #[inline(always)]
@@ -275,6 +344,18 @@ impl Found<'_> {
         self.entry.origin.exchange(self.origin.0, Origin::new(self.life.version(), generation, rule).0);
     }
 
+    /// Whether a packet has gone in `direction`.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_sent(&self, direction: Direction) -> bool {
+        let [inbound, outbound] = &self.entry.packets;
+        let packets = match direction {
+            Direction::Inbound => inbound,
+            Direction::Outbound => outbound,
+        };
+        packets.load() != 0
+    }
+
     /// Counts one packet of `bytes` in `direction`.
     #[inline(always)]
     pub fn count(&self, direction: Direction, bytes: u64) {
@@ -299,9 +380,7 @@ pub fn insert<M: Memory + ?Sized>(
     key: &FlowKey,
     opening: &Opening,
 ) -> bool {
-    let Some((entry, busy)) = memory.reserve(context, key).entry(memory) else { return false };
-    write(entry, busy, context.now, key, opening);
-    true
+    write(memory, reserve(memory, context, key), context.now, key, opening)
 }
 
 /// Makes a slot busy for a flow of `key`.
@@ -322,19 +401,6 @@ pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &Flow
         }
     }
     Place::NOWHERE
-}
-
-/// Starts the flow of an entry afresh, in its place: a port is reused.
-///
-/// `false` means that another CPU was faster; the packet's own verdict does not depend on it.
-#[inline(always)]
-pub fn restart(found: &Found<'_>, now: u32, key: &FlowKey, opening: &Opening) -> bool {
-    let busy = found.life.busy_after();
-    if !found.entry.life.exchange(found.life.0, busy.0) {
-        return false;
-    }
-    write(found.entry, busy, now, key, opening);
-    true
 }
 
 /// What stands for no entry.
@@ -432,9 +498,16 @@ pub fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, 
     Place::NOWHERE
 }
 
-/// Writes a flow into a busy slot and publishes it.
+/// Writes a flow into the busy slot at `place` and publishes it. `false`: there is no such slot.
 #[inline(always)]
-fn write(entry: &Entry, busy: Life, now: u32, key: &FlowKey, opening: &Opening) {
+pub(super) fn write<M: Memory + ?Sized>(
+    memory: &M,
+    place: Place,
+    now: u32,
+    key: &FlowKey,
+    opening: &Opening,
+) -> bool {
+    let Some((entry, busy)) = place.entry(memory) else { return false };
     let Opening { state, opener, generation, rule, selector, bytes, next_sequence } = *opening;
     let version = busy.version();
     for (stored, word) in entry.key.iter().zip(key.0) {
@@ -451,6 +524,7 @@ fn write(entry: &Entry, busy: Life, now: u32, key: &FlowKey, opening: &Opening) 
     entry.next_sequence[0].store(pick(next_sequence.into(), inbound));
     entry.next_sequence[1].store(pick(next_sequence.into(), !inbound));
     entry.life.exchange(busy.0, Life::new(version, state, opener, now).0);
+    true
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! IPv4, with options and fragments.
 
-use super::{Bytes, Cursor, MALFORMED, Packet, Unreadable, l4};
+use super::{Bytes, Cursor, MALFORMED, Packet, Payload, Unreadable, l4};
 use crate::{addr::Addr, verdict::DropReason};
 
 /// Octets of the header without options.
 const HEADER: usize = 20;
 /// Octets of the longest header.
 const HEADER_MAX: usize = 60;
+/// Flag: more fragments follow.
+const MORE_FRAGMENTS: u16 = 0x2000;
 /// Option: end of the list.
 const OPTION_END: u8 = 0;
 /// Option: one octet of padding.
@@ -17,7 +19,11 @@ const OPTION_LSRR: u8 = 131;
 const OPTION_SSRR: u8 = 137;
 
 #[inline(always)]
-pub(super) fn parse<C: Cursor>(cursor: &C, offset: usize, packet: &mut Packet) -> Result<(), Unreadable> {
+pub(super) fn parse<C: Cursor>(
+    cursor: &C,
+    offset: usize,
+    packet: &mut Packet,
+) -> Result<Payload, Unreadable> {
     let header = cursor.look(offset, HEADER).ok_or(Unreadable::SHORT)?;
     let first = header.u8(0);
     let header_length = usize::from(first & 0xf) * 4;
@@ -35,20 +41,25 @@ pub(super) fn parse<C: Cursor>(cursor: &C, offset: usize, packet: &mut Packet) -
     let fragment = header.u16(6);
     packet.source = Addr::v4(header.u32(12));
     packet.destination = Addr::v4(header.u32(16));
-    packet.protocol = header.u8(9);
     packet.hop_limit = header.u8(8);
+    packet.end = (offset + length) as u32;
+    packet.transport.protocol = header.u8(9);
+    packet.fragment_protocol = packet.transport.protocol;
+    packet.fragment_id = header.u16(4).into();
+    packet.fragment_offset = fragment & 0x1fff;
     packet.is_wrapped = fragment & 0x3fff != 0;
+    packet.is_first_fragment = fragment & 0x3fff == MORE_FRAGMENTS;
     if is_martian(packet) {
         return Err(Unreadable::drop(DropReason::Martian));
     }
     if header_length > HEADER {
         cursor.ipv4_options(offset + HEADER, offset + header_length).unpack()?;
     }
-    if fragment & 0x1fff != 0 {
-        return Err(Unreadable::drop(DropReason::FragmentWithoutFirst));
+    if packet.fragment_offset != 0 {
+        return l4::later_fragment(length - header_length, packet);
     }
-    let is_partial = fragment & 0x2000 != 0;
-    l4::parse(cursor, offset + header_length, offset + length, is_partial, packet)
+    l4::parse(cursor, offset + header_length, offset + length, packet)?;
+    Ok(Payload::IP)
 }
 
 /// What is wrong with the options from `start` to `end`: source routes, and lengths that lie.

@@ -1,10 +1,12 @@
 //! IPv6, with a bounded walk over its extension headers.
 
-use super::{Bytes, Cursor, MALFORMED, Packet, Unreadable, l4};
+use super::{Bytes, Cursor, MALFORMED, Packet, Payload, Unreadable, l4};
 use crate::{addr::Addr, verdict::DropReason};
 
 /// Octets of the fixed header.
 const HEADER: usize = 40;
+/// Octets of a fragment header.
+const FRAGMENT_HEADER: usize = 8;
 /// Extension headers that are followed.
 const EXTENSIONS: u32 = 8;
 
@@ -16,7 +18,11 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 
 #[inline(always)]
-pub(super) fn parse<C: Cursor>(cursor: &C, offset: usize, packet: &mut Packet) -> Result<(), Unreadable> {
+pub(super) fn parse<C: Cursor>(
+    cursor: &C,
+    offset: usize,
+    packet: &mut Packet,
+) -> Result<Payload, Unreadable> {
     let header = cursor.look(offset, HEADER).ok_or(Unreadable::SHORT)?;
     if header.u8(0) >> 4 != 6 {
         return Err(MALFORMED);
@@ -33,50 +39,86 @@ pub(super) fn parse<C: Cursor>(cursor: &C, offset: usize, packet: &mut Packet) -
     packet.source = Addr::v6(header.u64(8), header.u64(16));
     packet.destination = Addr::v6(header.u64(24), header.u64(32));
     packet.hop_limit = header.u8(7);
+    packet.end = end as u32;
     if is_martian(packet) {
         return Err(Unreadable::drop(DropReason::Martian));
     }
-    let (at, is_partial) = extensions(cursor, header.u8(6), offset + HEADER, end, packet)?;
-    l4::parse(cursor, at, end, is_partial, packet)
+    let Chain { protocol, at, fragment_at } = chain(cursor, header.u8(6), offset + HEADER, end)?;
+    packet.transport.protocol = protocol;
+    packet.is_wrapped = at != offset + HEADER;
+    packet.is_first_fragment = false;
+    packet.fragment_offset = 0;
+    if fragment_at != 0 {
+        let fragment = cursor.look(fragment_at, FRAGMENT_HEADER).ok_or(Unreadable::SHORT)?;
+        let place = fragment.u16(2);
+        packet.fragment_protocol = fragment.u8(0);
+        packet.fragment_id = fragment.u32(4);
+        packet.fragment_offset = place >> 3;
+        if packet.fragment_offset != 0 {
+            return l4::later_fragment(end - at, packet);
+        }
+        packet.is_first_fragment = place & 1 != 0;
+    }
+    l4::parse(cursor, at, end, packet)?;
+    if fragment_at != 0 {
+        packet.transport.headers += (at - fragment_at - FRAGMENT_HEADER) as u16;
+    }
+    Ok(Payload::IP)
 }
 
-/// Walks the chain. Gives the offset of the transport header and whether the packet is the first
-/// of several fragments.
+/// The protocol of a packet that an error quotes, and where its transport header is.
 #[inline(always)]
-fn extensions<C: Cursor>(
-    cursor: &C,
-    first: u8,
-    start: usize,
-    end: usize,
-    packet: &mut Packet,
-) -> Result<(usize, bool), Unreadable> {
-    let mut next = first;
+pub(super) fn quoted<C: Cursor>(cursor: &C, at: usize, end: usize) -> Option<(u8, usize)> {
+    let header = cursor.look(at, HEADER)?;
+    if header.u8(0) >> 4 != 6 {
+        return None;
+    }
+    let Chain { protocol, at, fragment_at } = chain(cursor, header.u8(6), at + HEADER, end).ok()?;
+    let is_later = fragment_at != 0 && cursor.look(fragment_at, FRAGMENT_HEADER)?.u16(2) >> 3 != 0;
+    (!is_later).then_some((protocol, at))
+}
+
+/// Where a chain of extension headers leads.
+struct Chain {
+    /// The protocol behind it.
+    protocol: u8,
+    /// Where that begins.
+    at: usize,
+    /// Where the fragment header is, or 0.
+    fragment_at: usize,
+}
+
+/// Walks the chain: up to the transport header, or up to the fragment header of a later fragment.
+#[inline(always)]
+fn chain<C: Cursor>(cursor: &C, first: u8, start: usize, end: usize) -> Result<Chain, Unreadable> {
+    let mut protocol = first;
     let mut at = start;
-    let mut is_partial = false;
-    let mut is_fragment = false;
-    packet.is_wrapped = false;
+    let mut fragment_at = 0;
     for number in 0..=EXTENSIONS {
-        if !is_extension(next) {
-            packet.protocol = next;
-            return Ok((at, is_partial));
+        if !is_extension(protocol) {
+            return Ok(Chain { protocol, at, fragment_at });
         }
         if number == EXTENSIONS {
             break;
         }
-        if at + 8 > end || (next == HOP_BY_HOP && number > 0) || (next == FRAGMENT && is_fragment) {
+        let is_fragment = protocol == FRAGMENT;
+        if at + 8 > end || (protocol == HOP_BY_HOP && number > 0) || (is_fragment && fragment_at != 0) {
             return Err(MALFORMED);
         }
-        packet.is_wrapped = true;
-        is_fragment |= next == FRAGMENT;
-        let extension = cursor.ipv6_extension(next, at);
+        let extension = cursor.ipv6_extension(protocol, at);
         if extension.length() == 0 {
             return Err(extension.why());
         }
-        is_partial |= extension.is_partial();
-        next = extension.next();
+        if is_fragment {
+            fragment_at = at;
+        }
+        protocol = extension.next();
         at += extension.length();
         if at > end {
             return Err(MALFORMED);
+        }
+        if extension.is_last() {
+            return Ok(Chain { protocol, at, fragment_at });
         }
     }
     Err(Unreadable::drop(DropReason::ExtensionChainTooLong))
@@ -90,15 +132,15 @@ const fn is_extension(next: u8) -> bool {
 /// An extension header, or why there is none, in one register.
 ///
 /// Bits 0–15: why there is none, 16–31: octets of the header, from 8 to 2 048; 0 when there is none;
-/// 32–39: what comes behind it; 40: more fragments follow.
+/// 32–39: what comes behind it; 40: what that is cannot be read from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct ExtensionBits(pub u64);
 
 impl ExtensionBits {
     #[inline(always)]
-    const fn new(next: u8, length: usize, is_partial: bool) -> Self {
-        Self((length as u64) << 16 | (next as u64) << 32 | (is_partial as u64) << 40)
+    const fn new(next: u8, length: usize, is_last: bool) -> Self {
+        Self((length as u64) << 16 | (next as u64) << 32 | (is_last as u64) << 40)
     }
 
     #[inline(always)]
@@ -122,7 +164,7 @@ impl ExtensionBits {
     }
 
     #[inline(always)]
-    const fn is_partial(self) -> bool {
+    const fn is_last(self) -> bool {
         self.0 >> 40 & 1 != 0
     }
 }
@@ -137,14 +179,7 @@ pub fn extension<C: Cursor>(cursor: &C, kind: u8, at: usize) -> ExtensionBits {
         ROUTING if header.u8(2) == 0 || header.u8(3) != 0 => {
             ExtensionBits::none(Unreadable::drop(DropReason::Martian))
         }
-        FRAGMENT => {
-            let place = header.u16(2);
-            if place & 0xfff8 == 0 {
-                ExtensionBits::new(next, 8, place & 1 != 0)
-            } else {
-                ExtensionBits::none(Unreadable::drop(DropReason::FragmentWithoutFirst))
-            }
-        }
+        FRAGMENT => ExtensionBits::new(next, FRAGMENT_HEADER, header.u16(2) >> 3 != 0),
         // Counted in units of 4 octets, the first two not included; all others in units of 8, the
         // first not included.
         AUTHENTICATION => ExtensionBits::new(next, (units + 2) * 4, false),

@@ -6,10 +6,9 @@ use std::{vec, vec::Vec};
 
 use super::*;
 
-const REASONS: [(&str, DropReason); 4] = [
+const REASONS: [(&str, DropReason); 3] = [
     ("malformed", DropReason::Malformed),
     ("martian", DropReason::Martian),
-    ("fragment_without_first", DropReason::FragmentWithoutFirst),
     ("extension_chain_too_long", DropReason::ExtensionChainTooLong),
 ];
 
@@ -23,6 +22,7 @@ fn outcome(frame: &[u8]) -> &'static str {
     match read(frame).0 {
         Ok(Payload::IP) => "ip",
         Ok(Payload::ARP) => "arp",
+        Ok(Payload::LATER_FRAGMENT) => "later fragment",
         Ok(_) => "foreign",
         Err(unreadable) => {
             let reason = unreadable.reason();
@@ -125,7 +125,7 @@ fn a_tcp_packet_gives_all_its_fields() {
     let (read, packet) = read(&V4::new(6, payload).frame());
     assert_eq!(read, Ok(Payload::IP));
     assert_eq!((packet.source, packet.destination), (Addr::v4(0xc000_0201), Addr::v4(0xc000_0202)));
-    assert_eq!((packet.source_port, packet.destination_port), (40_000, 443));
+    assert_eq!((packet.transport.source_port, packet.transport.destination_port), (40_000, 443));
     assert_eq!((packet.sequence, packet.acknowledgement, packet.payload), (7, 9, 3));
     assert_eq!((packet.tcp_flags, packet.hop_limit, packet.is_wrapped), (tcp_flag::SYN, 64, false));
 }
@@ -134,7 +134,7 @@ fn a_tcp_packet_gives_all_its_fields() {
 fn an_icmpv6_packet_gives_type_code_and_identifier() {
     let (read, packet) = read(&v6(58, &[128, 0, 0, 0, 0x12, 0x34, 0, 1]));
     assert_eq!(read, Ok(Payload::IP));
-    assert_eq!((packet.icmp, packet.icmp_id), (128 << 8, 0x1234));
+    assert_eq!((packet.transport.icmp, packet.transport.icmp_id), (128 << 8, 0x1234));
     assert_eq!(packet.source, Addr::v6(0x2001_0db8 << 32, 1));
 }
 
@@ -236,7 +236,7 @@ fn options_shift_the_ports_and_may_not_route() {
         let frame = V4 { options, ..V4::new(6, tcp(22)) }.frame();
         assert_eq!(outcome(&frame), expected, "{what}");
         if expected == "ip" {
-            assert_eq!(read(&frame).1.destination_port, 22, "{what}");
+            assert_eq!(read(&frame).1.transport.destination_port, 22, "{what}");
         }
     }
 }
@@ -248,8 +248,12 @@ fn the_first_fragment_is_read_and_later_ones_are_not() {
         ("do not fragment", 0x4000, tcp(443), "ip"),
         ("first of several", 0x2000, tcp(443), "ip"),
         ("first of several, eight octets of TCP", 0x2000, vec![0; 8], "malformed"),
-        ("offset 1", 0x0001, tcp(443), "fragment_without_first"),
-        ("last of several", 0x00b9, vec![0; 8], "fragment_without_first"),
+        ("offset 1", 0x0001, tcp(443), "malformed"),
+        ("offset 2", 0x2002, tcp(443), "malformed"),
+        ("offset 3", 0x2003, tcp(443), "later fragment"),
+        ("last of several", 0x00b9, vec![0; 8], "later fragment"),
+        ("as far as a datagram reaches", 0x1ffe, vec![0; 15], "later fragment"),
+        ("further than a datagram reaches", 0x1ffe, vec![0; 16], "malformed"),
     ] {
         let frame = V4 { fragment, ..V4::new(6, payload) }.frame();
         assert_eq!(outcome(&frame), expected, "{what}");
@@ -291,7 +295,8 @@ fn extension_headers_are_followed_so_far() {
         ),
         ("atomic fragment", 44, with(fragment(0), &tcp(22)), "ip"),
         ("first fragment", 44, with(fragment(1), &tcp(22)), "ip"),
-        ("later fragment", 44, with(fragment(8), &tcp(22)), "fragment_without_first"),
+        ("TCP, offset 1", 44, with(fragment(8), &tcp(22)), "malformed"),
+        ("later fragment", 44, with(fragment(24), &tcp(22)), "later fragment"),
         (
             "two fragment headers",
             44,
@@ -306,7 +311,7 @@ fn extension_headers_are_followed_so_far() {
         assert_eq!(outcome(&frame), expected, "{what}");
         let packet = read(&frame).1;
         if expected == "ip" && next != 50 {
-            assert_eq!((packet.protocol, packet.destination_port), (6, 22), "{what}");
+            assert_eq!((packet.transport.protocol, packet.transport.destination_port), (6, 22), "{what}");
             assert_eq!(packet.is_wrapped, next != 6, "{what}");
         }
     }

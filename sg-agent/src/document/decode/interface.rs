@@ -1,14 +1,17 @@
 //! Entries of `interfaces`.
 
+use sg_common::{addr::Prefix, image::MACS_MAX};
+
 use super::{Decoder, Field};
 use crate::{
     document::{
+        addresses,
         diagnostic::quote,
         draft::Interface,
         keys,
         tree::{NodeId, Scalar},
     },
-    policy::{Hook, Infrastructure, Mode, Side, matching::Pattern},
+    policy::{Hook, Infrastructure, Mac, Mode, Side, matching::Pattern},
 };
 
 const SIDES: [(&str, Side); 2] = [("host", Side::Host), ("guest", Side::Guest)];
@@ -56,14 +59,13 @@ impl Decoder<'_, '_> {
         let mode = mode.map_or(Some(Mode::default()), |mode| self.keyword(mode, "mode", &MODES));
         let hook = hook.map_or(Some(Hook::default()), |hook| self.keyword(hook, "hook", &HOOKS));
         let has_addresses = addresses.is_some();
-        let addresses = addresses.map(|addresses| {
-            if self.items(addresses.value).is_empty() {
-                let message =
-                    "`addresses` is an empty list; write the instance's addresses, or remove the key";
-                self.report.error(self.tree.node(addresses.value).at, message.to_owned());
+        let (addresses, macs) = match addresses {
+            Some(addresses) => {
+                let (prefixes, macs) = self.own_addresses(addresses);
+                (Some(prefixes), macs)
             }
-            self.prefixes(addresses, "`addresses`")
-        });
+            None => (None, Vec::new()),
+        };
         let check = source_check.and_then(|check| self.flag(check, "source_check"));
         if let (Some(check), Some(true), Some(Side::Guest), false) =
             (source_check, check, side, has_addresses)
@@ -85,12 +87,49 @@ impl Decoder<'_, '_> {
             groups,
             side: side?,
             addresses,
+            macs,
             source_check: check,
             mode: mode?,
             hook: hook?,
             infrastructure,
             permit_ethertypes,
         })
+    }
+
+    /// The instance's IP addresses and networks, and its Ethernet addresses.
+    fn own_addresses(&mut self, field: Field) -> (Vec<Prefix>, Vec<Mac>) {
+        let at = self.tree.node(field.value).at;
+        let items = self.items(field.value);
+        if items.is_empty() {
+            let message = "`addresses` is an empty list; write the instance's addresses, or remove the key";
+            self.report.error(at, message.to_owned());
+        }
+        let (mut prefixes, mut macs, mut is_whole) = (Vec::new(), Vec::new(), true);
+        for item in items {
+            let Some(text) = self.text(item, "an address in `addresses`") else {
+                is_whole = false;
+                continue;
+            };
+            if let Some(mac) = Mac::parse(&text.value) {
+                macs.push(mac);
+                continue;
+            }
+            let prefix = addresses::prefix(&text.value, text.at, self.report);
+            is_whole &= prefix.is_some();
+            prefixes.extend(prefix);
+        }
+        macs.sort_unstable();
+        macs.dedup();
+        if macs.len() > MACS_MAX {
+            let message =
+                format!("`addresses` lists {} Ethernet addresses, and takes {MACS_MAX} at most", macs.len());
+            self.report.error(at, message);
+        }
+        if is_whole && prefixes.is_empty() && !macs.is_empty() {
+            let message = "`addresses` lists Ethernet addresses alone; write the instance's IP addresses too";
+            self.report.error(at, message.to_owned());
+        }
+        (prefixes, macs)
     }
 
     fn infrastructure(&mut self, field: Field) -> Infrastructure {

@@ -165,10 +165,12 @@ fn a_flow_begins_afresh_in_its_place() {
     let heap = Heap::new(1);
     assert!(insert(&heap, &at(&heap, 0), &key(1), &opening(FlowState::Closing, 3)));
     let found = find(&heap, &at(&heap, 0), &key(1)).unwrap();
-    assert!(restart(&found, 9, &key(1), &opening(FlowState::Opening, 4)));
+    let place = found.retake();
+    assert!(write(&heap, place, 9, &key(1), &opening(FlowState::Opening, 4)));
     let again = find(&heap, &at(&heap, 9), &key(1)).unwrap();
     assert_eq!((again.state, again.origin.rule(), again.life.seen()), (FlowState::Opening, 4, 9));
-    assert!(!restart(&found, 9, &key(1), &opening(FlowState::Opening, 5)), "what was found is no more");
+    assert_eq!(found.retake(), Place::NOWHERE, "what was found is no more");
+    assert!(!write(&heap, found.retake(), 9, &key(1), &opening(FlowState::Opening, 5)));
 }
 
 #[test]

@@ -218,6 +218,7 @@ fn image(case: &Case) -> Result<Image> {
         source_check: false,
         infrastructure: Infrastructure::default(),
         own: vec![],
+        macs: vec![],
         ethertypes: vec![],
     };
     let numbers = RuleNumbers::in_order(&policy);

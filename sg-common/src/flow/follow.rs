@@ -1,0 +1,137 @@
+//! What a packet does to the flow that it belongs to: its state, its sequence numbers, its time and
+//! its counts. Whether the packet passes has been decided before, and does not depend on this.
+
+use super::{
+    Entry, FlowState, Signal,
+    table::{Context, Found, Memory, Place},
+};
+use crate::{
+    tuple::{Direction, Protocol},
+    wire::{Packet, tcp_flag},
+};
+
+/// A flow's state under the policy in force, and which way a packet of it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The state before the packet.
+    pub state: FlowState,
+    /// The packet's direction.
+    pub direction: Direction,
+}
+
+impl Step {
+    /// Bits 0–7: the state's number; bit 8: outbound.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        self.state as u32 | (self.direction as u32) << 8
+    }
+
+    /// The step of such bits, if they have a state.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        let direction = if bits >> 8 & 1 == 0 { Direction::Inbound } else { Direction::Outbound };
+        match FlowState::from_number(bits as u8) {
+            Some(state) => Some(Self { state, direction }),
+            None => None,
+        }
+    }
+}
+
+/// Moves the flow at `place` on by a packet of `bytes` octets. A flow that is gone meanwhile is left
+/// alone.
+#[inline(always)]
+pub fn follow<M: Memory + ?Sized>(
+    memory: &M,
+    context: &Context<'_>,
+    place: Place,
+    packet: &Packet,
+    step: Step,
+    bytes: u64,
+) {
+    let Some(found) = Found::at(memory, place) else { return };
+    let Step { state, direction } = step;
+    if state.is_revoked() {
+        found.touch(state, context);
+        return;
+    }
+    let is_tcp = packet.transport.protocol == Protocol::TCP.0;
+    let opener = found.life.opener();
+    // A later fragment is part of a packet that has been followed.
+    let next = if packet.fragment_offset != 0 {
+        state
+    } else if is_tcp {
+        advance_tcp(found.entry, packet, step, opener)
+    } else {
+        state.advance(Signal { from_opener: direction == opener, ..Signal::DATAGRAM })
+    };
+    // A reset or FIN never lengthens a flow's life.
+    let ends = is_tcp && packet.tcp_flags & (tcp_flag::RST | tcp_flag::FIN) != 0;
+    if next != found.state || !ends {
+        found.touch(next, context);
+    }
+    found.count(direction, bytes);
+}
+
+/// The state after a TCP packet, with the sequence numbers kept up.
+///
+/// The marks are what each side has sent so far, 0 for a side not heard yet. A segment that lies
+/// far from both, in what it sends or in what it acknowledges, is left to the endpoints: it moves
+/// no mark and ends nothing, so that nobody off the path can end a flow blindly.
+#[inline(always)]
+fn advance_tcp(entry: &Entry, packet: &Packet, step: Step, opener: Direction) -> FlowState {
+    let Step { state, direction } = step;
+    let flags = packet.tcp_flags;
+    let [inbound, outbound] = &entry.next_sequence;
+    let (mine, theirs) = match direction {
+        Direction::Inbound => (inbound, outbound),
+        Direction::Outbound => (outbound, inbound),
+    };
+    let sent = mine.load() as u32;
+    let heard = theirs.load() as u32;
+    let next = next_sequence(packet);
+    let has_ack = flags & tcp_flag::ACK != 0;
+    let is_near = (sent == 0 || is_near(next, sent))
+        && (!has_ack || heard == 0 || is_near(packet.acknowledgement, heard));
+    let acks_all = has_ack && packet.acknowledgement == heard;
+    let is_reset = flags & tcp_flag::RST != 0;
+    // RFC 5961: a reset counts when it is the very next octet. A refusal has no sequence of its own
+    // yet and proves itself by what it acknowledges.
+    let is_refusal = state == FlowState::Opening && direction != opener && acks_all;
+    let is_next = sent != 0 && packet.sequence == sent && state != FlowState::Opening;
+    let rst = is_reset && (is_refusal || is_next);
+    // What its receiver will not believe ends nothing.
+    if is_reset && !(rst && packet.is_sum_right) {
+        return state;
+    }
+    // Wrapping distance: only what lies ahead moves the mark.
+    if !is_reset && is_near && (sent == 0 || (next.wrapping_sub(sent) as i32) > 0) {
+        mine.store(next.into());
+    }
+    state.advance(Signal {
+        from_opener: direction == opener,
+        syn: flags & tcp_flag::SYN != 0,
+        ack: has_ack,
+        fin: flags & tcp_flag::FIN != 0 && is_near,
+        rst,
+        acks_all,
+    })
+}
+
+/// The sequence number that follows a TCP packet.
+#[inline(always)]
+#[must_use]
+pub const fn next_sequence(packet: &Packet) -> u32 {
+    let flags = packet.tcp_flags;
+    let syn = (flags & tcp_flag::SYN != 0) as u32;
+    let fin = (flags & tcp_flag::FIN != 0) as u32;
+    packet.sequence.wrapping_add(packet.payload).wrapping_add(syn + fin)
+}
+
+/// Whether two sequence numbers are no further apart than any window in use: 32 MiB.
+#[inline(always)]
+const fn is_near(a: u32, b: u32) -> bool {
+    const REACH: u32 = 1 << 25;
+    a.wrapping_sub(b).wrapping_add(REACH) <= 2 * REACH
+}
