@@ -31,6 +31,7 @@
 
 use crate::{
     addr::{Addr, Family},
+    branchless::{self, below, below_u64, sum},
     tuple::{Direction, Selector, Table},
     verdict::RuleNumber,
 };
@@ -488,18 +489,11 @@ struct Tree {
     wide: bool,
 }
 
-/// 1 if `a < b`, without a branch: both are below 2^63.
-#[inline(always)]
-fn below(a: u64, b: u64) -> u32 {
-    (a.wrapping_sub(b) >> 63) as u32
-}
-
 /// `new` if `less` is below `limit`, else `old`, without a branch: a branch on each level would be
 /// two to the power of levels ways for the verifier to follow.
 #[inline(always)]
 fn pick(less: u32, limit: u32, new: u32, old: u32) -> u32 {
-    let mask = below(less.into(), limit.into()).wrapping_neg();
-    old ^ ((old ^ new) & mask)
+    branchless::pick(below(less.into(), limit.into()), new.into(), old.into()) as u32
 }
 
 /// What stands for no key: the image is corrupt.
@@ -579,12 +573,6 @@ impl Tree {
     }
 }
 
-/// 1 if `a < b` for any two numbers, without a branch: the borrow of `a - b`.
-#[inline(always)]
-fn below_u64(a: u64, b: u64) -> u32 {
-    (((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63) as u32
-}
-
 /// The rule word of a class for `selector`.
 #[inline(always)]
 fn rule_word<N: Nodes + ?Sized>(nodes: &N, class: u32, selector: Selector) -> Result<RuleWord, Corrupt> {
@@ -623,29 +611,10 @@ fn count_below<const PAIRS: usize>(words: &[u32; 16], value: u64) -> u32 {
     let mut index = 0;
     while index < PAIRS {
         let pair = u64::from(words[index]);
-        less = in_order(less + below(pair & 0xffff, value) + below(pair >> 16, value));
+        less = sum(less, (below(pair & 0xffff, value) + below(pair >> 16, value)).into());
         index += 1;
     }
-    less
-}
-
-/// Gives back its argument, once all before it is done. Without it the optimiser begins all
-/// comparisons of a node at once, and needs more of the stack than a BPF program has.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-#[expect(unsafe_code, reason = "a barrier for the optimiser is inline assembly")]
-fn in_order(value: u32) -> u32 {
-    let mut value = value;
-    // SAFETY: moves a register onto itself.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value) };
-    value
-}
-
-/// Gives back its argument: only BPF programs are short of stack.
-#[cfg(not(target_arch = "bpf"))]
-#[inline(always)]
-const fn in_order(value: u32) -> u32 {
-    value
+    less as u32
 }
 
 /// The table that answers for a protocol number of a family's packets.
@@ -663,18 +632,6 @@ pub const fn table(family: Family, protocol: u8) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn branch_free_comparison_agrees_with_the_operator() {
-        let edges = [0, 1, 2, 0x7fff_ffff_ffff_ffff, 0x8000_0000_0000_0000, u64::MAX - 1, u64::MAX];
-        for a in edges {
-            for b in edges {
-                assert_eq!(below_u64(a, b), u32::from(a < b), "{a:#x} < {b:#x}");
-                let (a, b) = (a >> 1, b >> 1);
-                assert_eq!(below(a, b), u32::from(a < b), "{a:#x} < {b:#x}");
-            }
-        }
-    }
 
     #[test]
     fn rule_words_carry_number_and_openness() {

@@ -9,6 +9,7 @@
 
 pub mod abi;
 pub mod addr;
+mod branchless;
 pub mod decide;
 pub mod flow;
 pub mod image;

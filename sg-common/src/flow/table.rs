@@ -29,6 +29,7 @@ use super::{
     open::{self, Admission},
 };
 use crate::{
+    branchless::{below, pick},
     tuple::{Direction, Selector},
     wire::{Packet, ReadingBits},
 };
@@ -430,9 +431,9 @@ fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, first: u32, sec
         let index = bucket * SLOTS + (number & (SLOTS - 1));
         let rank = memory.rank(context, index);
         // Without a branch, which the verifier would have to follow both ways at each slot.
-        let mask = (best_rank.wrapping_sub(rank) as i64 >> 63) as u64;
-        best_rank ^= (best_rank ^ rank) & mask;
-        best ^= (best ^ u64::from(index)) & mask;
+        let is_better = below(best_rank, rank);
+        best_rank = pick(is_better, rank, best_rank);
+        best = pick(is_better, index.into(), best);
     }
     best as u32
 }
