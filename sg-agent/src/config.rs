@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(config.policy.as_deref(), Some(Path::new("p.yaml")));
         assert_eq!((config.log, config.on_change), (LogLevel::Debug, OnChange::Keep));
         assert_eq!((config.flows.capacity, config.sizes.zones), (4096, 3));
-        assert_eq!(config.timeouts.seconds(), [30, 60, 10, 5, 180, 30, 600, 0]);
+        assert_eq!(config.timeouts.seconds(), [30, 60, 10, 5, 180, 30, 600, 30]);
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Memory for Flows {
     }
 }
 
-// Global functions of plain numbers: the verifier judges each once, by itself, whatever the state
+// Global functions of plain numbers, or of a packet besides: the verifier judges each once, by itself, whatever the state
 // in which it is called. As part of their callers they would be judged anew on every path.
 
 #[unsafe(no_mangle)]
