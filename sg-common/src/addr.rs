@@ -94,6 +94,13 @@ impl Addr {
         (self.lo & 0xffff_ffff) as u32
     }
 
+    /// Whether it is one that a host gives itself for a link: `fe80::/10`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_link_local(self) -> bool {
+        self.hi >> 54 == 0xfe80 >> 6
+    }
+
     /// Whether the address lies in `::ffff:0:0/96`, that is, whether it is IPv4.
     #[inline(always)]
     #[must_use]

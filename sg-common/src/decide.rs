@@ -11,6 +11,7 @@ use crate::{
     addr::{Addr, Family},
     flow::{
         FlowState, Origin,
+        datagram::{self, Judged},
         follow::Step,
         identity::{self, IcmpKind, Way},
         open::{Admission, Opened, open},
@@ -105,7 +106,12 @@ pub fn decide<N: Nodes + ?Sized, M: Memory + ?Sized>(
         Ok(readable) => judge.readable(readable, &mut findings),
     };
     if payload == Ok(Payload::IP) && packet.is_first_fragment {
-        tables.memory.keep(&tables.context(), zone_number, packet, verdict.is_ok());
+        let reason = match verdict {
+            Ok(_) => 0,
+            Err(reason) => reason.number(),
+        };
+        let judged = Judged { reason, generation: tables.generation };
+        datagram::keep(tables.memory, &tables.context(), zone_number, packet, judged);
     }
     let Findings { rule, has_opened } = findings;
     let rule = (rule != Origin::NO_RULE).then_some(RuleNumber(rule));
@@ -220,13 +226,19 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
             };
             let state = self.standing(&found, remote, protocol, findings)?;
             if !is_related {
-                let step = Step { state, direction: self.way.direction };
-                memory.follow(&context, found.place, self.packet, step, self.bytes);
+                let step = Step { found: found.state, state, direction: self.way.direction };
+                if !memory.follow(&context, found.place, self.packet, step, self.bytes) {
+                    // Another CPU was faster. What this packet means for the flow must not be lost.
+                    memory.follow(&context, found.place, self.packet, step, 0);
+                }
                 return if state.is_revoked() { Err(DropReason::Revoked) } else { Ok(AllowReason::Flow) };
             }
             if !state.is_revoked() && found.has_sent(self.way.direction.reverse()) {
                 return Ok(AllowReason::Flow);
             }
+        }
+        if is_related && self.quotes_untracked()? {
+            return Ok(AllowReason::Flow);
         }
         // 6. Rules.
         let word = self.rule(self.way.direction, self.remote(), selector)?;
@@ -327,20 +339,46 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
             && self.packet.transport.source_port >= lowest
     }
 
+    /// Whether a direction opens the whole of a table to any address.
+    #[inline(always)]
+    fn is_open(&self, table: Table, direction: Direction) -> bool {
+        let open = match table {
+            Table::Tcp => flag::OPEN_TCP,
+            Table::Udp => flag::OPEN_UDP,
+            Table::Icmp | Table::Other => return false,
+        };
+        self.flags & open << image::rule_set_slot(direction, self.family()) != 0
+    }
+
+    /// Section 7: whether an error quotes a packet of traffic that needs no entry, so that no flow can
+    /// be asked for: one side is open whole, and the other opens the port to any address.
+    #[inline(always)]
+    fn quotes_untracked(&self) -> Result<bool, Corrupt> {
+        let Packet { destination, subject, quote, .. } = *self.packet;
+        let table = image::table(self.family(), quote.protocol().0);
+        let (back, remote) = match self.way.direction {
+            Direction::Inbound => (Direction::Outbound, subject),
+            Direction::Outbound => (Direction::Inbound, destination),
+        };
+        // The quoted packet was a request, or the answer to one.
+        let (direction, value) = if self.is_open(table, self.way.direction) {
+            (back, quote.destination())
+        } else if self.is_open(table, back) {
+            (self.way.direction, quote.source())
+        } else {
+            return Ok(false);
+        };
+        Ok(self.rule(direction, remote, Selector { table, value })?.is_anywhere())
+    }
+
     /// Whether the traffic needs no entry: a rule opens it to any address, and the other direction
     /// is open whole; or it is the answer to such traffic.
     #[inline(always)]
     fn is_untracked(&self, table: Table, word: RuleWord, is_bare_syn: bool) -> Result<bool, Corrupt> {
-        let open = match table {
-            Table::Tcp => flag::OPEN_TCP,
-            Table::Udp => flag::OPEN_UDP,
-            Table::Icmp | Table::Other => return Ok(false),
-        };
-        let is_open = |direction| self.flags & open << image::rule_set_slot(direction, self.family()) != 0;
-        if word.is_anywhere() && is_open(self.way.direction.reverse()) {
+        if word.is_anywhere() && self.is_open(table, self.way.direction.reverse()) {
             return Ok(true);
         }
-        if is_bare_syn || !is_open(self.way.direction) {
+        if is_bare_syn || !self.is_open(table, self.way.direction) {
             return Ok(false);
         }
         let selector = Selector { table, value: self.packet.transport.source_port };

@@ -100,10 +100,10 @@ pub trait Nodes {
         class_of(self, set, address)
     }
 
-    /// [`select`] in these nodes, likewise.
+    /// [`answer`] in these nodes, likewise.
     #[inline(always)]
-    fn select(&self, class: u32, selector: u32) -> u64 {
-        select(self, class, selector)
+    fn answer(&self, set: u32, address: Addr, selector: u32) -> u64 {
+        answer(self, set, address, selector)
     }
 
     /// [`key_v4`] in these nodes, likewise. This and the next also hide from the verifier how the
@@ -188,6 +188,9 @@ pub mod flag {
     pub const DHCP: u32 = 1 << 5;
     /// Multicast listener discovery passes.
     pub const MLD: u32 = 1 << 6;
+    /// Under the source check, the instance may use any link-local address to find its neighbours: none
+    /// is listed.
+    pub const ANY_LINK_LOCAL: u32 = 1 << 7;
     /// The first of four: the direction opens every TCP port of the family to any address. One bit
     /// for each (direction, family) as [`super::rule_set_slot`] numbers them; see also
     /// [`OPEN_UDP`].
@@ -328,10 +331,7 @@ pub fn rule<N: Nodes + ?Sized>(
     if set == 0 {
         return Ok(RuleWord::NONE);
     }
-    match Answer::open(nodes.class_of(set, remote))? {
-        0 => Ok(RuleWord::NONE),
-        class => Answer::open(nodes.select(class, selector.to_bits())).map(RuleWord),
-    }
+    Answer::open(nodes.answer(set, remote, selector.to_bits())).map(RuleWord)
 }
 
 /// Whether `address` is one of the zone's own addresses.
@@ -374,10 +374,15 @@ pub fn class_of<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr) -> u64 {
     Answer::close(node(nodes, set / 2).and_then(|set_node| class(nodes, set_node, set, address)))
 }
 
-/// The bits of the [`RuleWord`] of class `class` for a selector, as [`Selector::to_bits`] gives
-/// it, or all ones for [`Corrupt`].
+/// The bits of the [`RuleWord`] that rule set `set` has for an address and a selector, as
+/// [`Selector::to_bits`] gives it, or all ones for [`Corrupt`].
 #[inline(always)]
-pub fn select<N: Nodes + ?Sized>(nodes: &N, class: u32, selector: u32) -> u64 {
+pub fn answer<N: Nodes + ?Sized>(nodes: &N, set: u32, address: Addr, selector: u32) -> u64 {
+    let class = match Answer::open(class_of(nodes, set, address)) {
+        Ok(0) => return RuleWord::NONE.0.into(),
+        Ok(class) => class,
+        Err(Corrupt) => return Answer::CORRUPT,
+    };
     Answer::close(rule_word(nodes, class, Selector::from_bits(selector)).map(|RuleWord(bits)| bits))
 }
 

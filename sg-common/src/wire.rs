@@ -322,9 +322,11 @@ pub fn parse_headers<C: Cursor>(
         LinkLayer::Ethernet => eth::parse(cursor, tags_out, packet)?,
         LinkLayer::BareIp { ethertype } => (ethertype, 0),
     };
+    let is_bare = matches!(link, LinkLayer::BareIp { .. });
     match ethertype {
         eth::IPV4 => ipv4::parse(cursor, offset, packet),
         eth::IPV6 => ipv6::parse(cursor, offset, packet),
+        _ if is_bare => Ok(Payload::NONE),
         eth::ARP => eth::arp(cursor, offset, packet),
         other => Ok(Payload(other)),
     }

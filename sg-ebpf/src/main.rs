@@ -26,7 +26,8 @@ use aya_ebpf::{
 use sg_common::{
     abi::{self, Control},
     decide::{Hook, Tables, decide},
-    verdict::Verdict,
+    tuple::Direction,
+    verdict::{DropReason, Verdict},
     wire::{Packet, Unreadable},
 };
 
@@ -103,7 +104,13 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
         now,
     };
     if state == 0 {
-        // Attached before there was a policy.
+        // Attached before there was a policy. Which side is the instance's is not known yet.
+        let direction = match hook {
+            Hook::Ingress => Direction::Inbound,
+            Hook::Egress => Direction::Outbound,
+        };
+        let slot = abi::counter_slot(Verdict::Drop(DropReason::PolicyUnavailable), false);
+        report::count(abi::counter_index(zone, direction, slot), bytes);
         return Action::Drop;
     }
     let outcome = decide(&tables, zone, hook, payload, &mut packet, bytes);

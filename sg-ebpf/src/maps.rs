@@ -14,7 +14,7 @@ use sg_common::{
     addr::Addr,
     flow::{
         Bucket, Datagram, Entry,
-        datagram::{self, DATAGRAMS as PLACES},
+        datagram::{self, Claimed, DATAGRAMS as PLACES, Judged},
         follow::{self, Step},
         identity::Way,
         open::{self, Admission},
@@ -105,8 +105,8 @@ impl Nodes for Image {
     }
 
     #[inline(always)]
-    fn select(&self, class: u32, selector: u32) -> u64 {
-        image_select(self.base, class, selector)
+    fn answer(&self, set: u32, address: Addr, selector: u32) -> u64 {
+        image_answer(self.base, set, address.hi(), address.lo(), selector)
     }
 
     #[inline(always)]
@@ -175,8 +175,8 @@ impl Memory for Flows {
     }
 
     #[inline(always)]
-    fn follow(&self, _context: &Context<'_>, place: Place, packet: &Packet, step: Step, bytes: u64) {
-        flow_follow(place.0, packet, step.to_bits(), bytes);
+    fn follow(&self, _context: &Context<'_>, place: Place, packet: &Packet, step: Step, bytes: u64) -> bool {
+        flow_follow(place.0, packet, step.to_bits(), bytes) != 0
     }
 
     #[inline(always)]
@@ -185,8 +185,20 @@ impl Memory for Flows {
     }
 
     #[inline(always)]
-    fn keep(&self, _context: &Context<'_>, zone: u32, packet: &Packet, passed: bool) {
-        datagram_keep(packet, zone, passed.into());
+    fn claim_datagram(&self, _context: &Context<'_>, zone: u32, packet: &Packet, judged: Judged) -> Claimed {
+        Claimed(datagram_claim(packet, zone, judged.reason.into(), judged.generation))
+    }
+
+    #[inline(always)]
+    fn write_datagram(
+        &self,
+        _context: &Context<'_>,
+        claimed: Claimed,
+        zone: u32,
+        packet: &Packet,
+        judged: Judged,
+    ) {
+        datagram_write(claimed.0, packet, zone, judged.reason.into(), judged.generation);
     }
 }
 
@@ -201,8 +213,8 @@ extern "C" fn image_class(base: u32, set: u32, high: u64, low: u64) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn image_select(base: u32, class: u32, selector: u32) -> u64 {
-    image::select(&Image { base }, class, selector)
+extern "C" fn image_answer(base: u32, set: u32, high: u64, low: u64, selector: u32) -> u64 {
+    image::answer(&Image { base }, set, Addr::v6(high, low), selector)
 }
 
 #[unsafe(no_mangle)]
@@ -274,10 +286,10 @@ extern "C" fn flow_claim(index: u32, tag: u64) -> u64 {
 extern "C" fn flow_follow(place: u64, packet: *const Packet, step: u32, bytes: u64) -> u32 {
     // SAFETY: as in `flow_lookup`.
     let packet = unsafe { packet.as_ref() };
-    if let (Some(control), Some(packet), Some(step)) = (control(), packet, Step::from_bits(step)) {
-        follow::follow(&Flows, &context(control), Place(place), packet, step, bytes);
-    }
-    0
+    let (Some(control), Some(packet), Some(step)) = (control(), packet, Step::from_bits(step)) else {
+        return 1;
+    };
+    follow::follow(&Flows, &context(control), Place(place), packet, step, bytes).into()
 }
 
 #[unsafe(no_mangle)]
@@ -292,10 +304,28 @@ extern "C" fn datagram_rejoin(packet: *mut Packet, zone: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn datagram_keep(packet: *const Packet, zone: u32, passed: u32) -> u32 {
+extern "C" fn datagram_claim(packet: *const Packet, zone: u32, reason: u32, generation: u64) -> u64 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
+        return Claimed::NOTHING.0;
+    };
+    let judged = Judged { reason: reason as u8, generation };
+    datagram::claim(&Flows, &context(control), zone, packet, judged).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn datagram_write(
+    claimed: u64,
+    packet: *const Packet,
+    zone: u32,
+    reason: u32,
+    generation: u64,
+) -> u32 {
     // SAFETY: as in `flow_lookup`.
     if let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) {
-        datagram::keep(&Flows, &context(control), zone, packet, passed != 0);
+        let judged = Judged { reason: reason as u8, generation };
+        datagram::write(&Flows, &context(control), Claimed(claimed), zone, packet, judged);
     }
     0
 }

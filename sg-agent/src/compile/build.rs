@@ -245,8 +245,9 @@ impl ZoneRecord {
 
 /// The flags that a zone's entry states; what its rules open is not among them.
 fn switches(zone: &Zone) -> u32 {
-    let Zone { side, mode, source_check, infrastructure, .. } = zone;
+    let Zone { side, mode, source_check, infrastructure, own, .. } = zone;
     [
+        (!own.iter().any(|prefix| prefix.first().is_link_local()), flag::ANY_LINK_LOCAL),
         (*side == Side::Guest, flag::GUEST),
         (*mode == Mode::Audit, flag::AUDIT),
         (*source_check, flag::SOURCE_CHECK),

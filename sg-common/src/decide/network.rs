@@ -11,19 +11,18 @@ use crate::{
     wire::Transport,
 };
 
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
-    /// Section 4: whether the packet is one that a host needs to stay on its network.
+    /// Section 4: whether the packet is one that a host needs to stay on its network. What a guest may
+    /// never send is refused whether its part of the set passes or not.
     #[inline(always)]
     pub(super) fn infrastructure(&self) -> Result<bool, DropReason> {
         let packet = self.packet;
         let Transport { source_port, destination_port, icmp, protocol, .. } = packet.transport;
         let is_from_guest = self.flags & flag::GUEST != 0 && self.way.direction == Direction::Outbound;
         if protocol == Protocol::UDP.0 {
-            if self.flags & flag::DHCP == 0 {
-                return Ok(false);
-            }
             let (client, server) = if packet.source.is_v4() { (68, 67) } else { (546, 547) };
             let ports = (source_port, destination_port);
             let is_request = ports == (client, server);
@@ -38,14 +37,14 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
             if is_client && self.is_source_checked() {
                 self.may_speak_as(packet.source)?;
             }
-            return Ok(is_client);
+            return Ok(is_client && self.flags & flag::DHCP != 0);
         }
         if protocol != Protocol::ICMPV6.0 || packet.source.is_v4() {
             return Ok(false);
         }
         let kind = (icmp >> 8) as u8;
         match kind {
-            133..=137 if self.flags & flag::NDP != 0 => {
+            133..=137 => {
                 if is_from_guest && (kind == 134 || kind == 137) {
                     return Err(DropReason::RouterAdvertisementFromGuest);
                 }
@@ -56,16 +55,18 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
                 }
                 if kind != 137 && self.is_source_checked() {
                     self.may_speak_as(packet.source)?;
-                    if kind == NEIGHBOUR_ADVERTISEMENT {
+                    // Whoever has no address yet asks for the one that it is about to take.
+                    let is_probe = kind == NEIGHBOUR_SOLICITATION && packet.source == Addr::UNSPECIFIED_V6;
+                    if kind == NEIGHBOUR_ADVERTISEMENT || is_probe {
                         self.may_speak_as(packet.subject)?;
                     }
                 }
-                Ok(kind != 137)
+                Ok(kind != 137 && self.flags & flag::NDP != 0)
             }
             130..=132 | 143 if self.flags & flag::MLD != 0 => {
                 // RFC 3810: from a link-local address, or none yet, with hop limit 1.
                 let source = packet.source;
-                Ok(packet.hop_limit == 1 && (is_link_local(source) || source == Addr::UNSPECIFIED_V6))
+                Ok(packet.hop_limit == 1 && (source.is_link_local() || source == Addr::UNSPECIFIED_V6))
             }
             _ => Ok(false),
         }
@@ -100,7 +101,8 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
     /// that it gives itself for the link, or none yet.
     #[inline(always)]
     fn may_speak_as(&self, address: Addr) -> Result<(), DropReason> {
-        if is_link_local(address) || address == Addr::UNSPECIFIED_V6 || address == Addr::v4(0) {
+        let is_free = address.is_link_local() && self.flags & flag::ANY_LINK_LOCAL != 0;
+        if is_free || address == Addr::UNSPECIFIED_V6 || address == Addr::v4(0) {
             return Ok(());
         }
         self.must_own(address)
@@ -123,16 +125,12 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
             if self.packet.subject.lo() != self.packet.source_mac {
                 return Err(DropReason::SourceCheck);
             }
-            self.may_speak_as(self.packet.source)?;
+            // Whoever has no address yet asks for the one that it is about to take.
+            let is_probe = self.packet.source == Addr::v4(0);
+            self.must_own(if is_probe { self.packet.destination } else { self.packet.source })?;
         }
         Ok(AllowReason::Infrastructure)
     }
-}
-
-/// Whether the address is one that a host gives itself for a link: `fe80::/10`.
-#[inline(always)]
-const fn is_link_local(address: Addr) -> bool {
-    address.hi() >> 54 == 0xfe80 >> 6
 }
 
 /// Whether the address stands for many: multicast, or IPv4's limited broadcast.

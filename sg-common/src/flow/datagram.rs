@@ -1,8 +1,9 @@
 //! What the first fragment of a datagram told, kept for the later ones: sets of four places, shared
 //! by all CPUs without a lock, of a size that no traffic changes.
 //!
-//! A later fragment is judged as a packet of the transport header that its first one had, so that it
-//! follows the first one's verdict, and the policy and the flow table as they change. A place changes
+//! A later fragment of a first that was dropped is dropped for the same reason. One of a first that
+//! passed is judged as a packet of the transport header that it had, so that it follows the policy and
+//! the flow table as they change. A place changes
 //! hands as a slot of the flow [`table`](super::table) does: by a compare-exchange of its [`Life`]
 //! to *busy* with the next version, which a reader compares before and after.
 //!
@@ -39,8 +40,8 @@ pub struct Datagram {
     pub life: Word,
     /// The words of a key from [`key`].
     pub key: [Word; 5],
-    /// The first fragment's [`Transport`], as [`Transport::to_words`] packs it.
-    pub transport: [Word; 2],
+    /// What the first fragment [told](Told).
+    pub told: [Word; 2],
 }
 
 const _: () = assert!(size_of::<Datagram>() == 64);
@@ -54,6 +55,51 @@ impl Datagram {
             // Should the place change hands at this moment, this does nothing to the new datagram.
             self.life.exchange(life.0, life.freed().0);
         }
+    }
+}
+
+/// What is known of a first fragment: its transport header, the generation that judged it, and why it
+/// was dropped, if it was.
+///
+/// As words: those of [`Transport::to_words`], and in the second one bits 32–39 the reason's number or
+/// 0, and bits 40–63 the generation's low bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    transport: Transport,
+    generation: u32,
+    reason: u8,
+}
+
+impl Told {
+    #[inline(always)]
+    const fn to_words(self) -> [u64; 2] {
+        let [first, second] = self.transport.to_words();
+        [first, second | (self.reason as u64) << 32 | (self.generation as u64) << 40]
+    }
+
+    #[inline(always)]
+    const fn from_words([first, second]: [u64; 2]) -> Self {
+        Self {
+            transport: Transport::from_words([first, second & 0xffff_ffff]),
+            generation: (second >> 40) as u32,
+            reason: (second >> 32) as u8,
+        }
+    }
+}
+
+/// What became of a first fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Why it was dropped, as a number; 0 when it passed.
+    pub reason: u8,
+    /// The generation that judged it.
+    pub generation: u64,
+}
+
+impl Judged {
+    #[inline(always)]
+    const fn low_generation(self) -> u32 {
+        (self.generation & 0x00ff_ffff) as u32
     }
 }
 
@@ -90,20 +136,25 @@ impl Life {
 
     #[inline(always)]
     const fn age(self, now: u32) -> u32 {
-        now.wrapping_sub(self.0 as u32)
+        let age = now.wrapping_sub(self.0 as u32);
+        // Another CPU's clock may be a tick ahead: that is no age.
+        if age > u32::MAX - 64 { 0 } else { age }
     }
 
     #[inline(always)]
     const fn is_live(self, context: &Context<'_>) -> bool {
-        // Another CPU's clock may be a tick ahead: that is no age.
-        let age = self.age(context.now);
         let limit = context.timeouts[Timeout::Fragment as usize];
-        self.kind() >= Self::DROPPED && (age <= limit || age > u32::MAX - 64)
+        self.kind() >= Self::DROPPED && self.age(context.now) <= limit
     }
 
     #[inline(always)]
     const fn busy_after(self) -> Self {
-        Self((self.version().wrapping_add(1) as u64) << 48 | Self::BUSY << 32)
+        Self::busy(self.version().wrapping_add(1))
+    }
+
+    #[inline(always)]
+    const fn busy(version: u16) -> Self {
+        Self((version as u64) << 48 | Self::BUSY << 32)
     }
 
     const fn freed(self) -> Self {
@@ -147,9 +198,12 @@ pub fn rejoin<M: Memory + ?Sized>(
     zone: u32,
     packet: &mut Packet,
 ) -> ReadingBits {
-    let Some(transport) = recall(memory, context, &key_of(zone, packet)) else {
+    let Some(Told { transport, reason, .. }) = recall(memory, context, &key_of(zone, packet)) else {
         return ReadingBits::pack(Err(Unreadable::drop(DropReason::FragmentWithoutFirst)));
     };
+    if let Some(reason) = DropReason::from_number(reason) {
+        return ReadingBits::pack(Err(Unreadable::drop(reason)));
+    }
     // It begins inside of the headers that were judged, to replace them.
     if u32::from(packet.fragment_offset) * 8 < u32::from(transport.headers) {
         return ReadingBits::pack(Err(Unreadable::drop(DropReason::Malformed)));
@@ -160,7 +214,7 @@ pub fn rejoin<M: Memory + ?Sized>(
 
 /// What the first fragment of the datagram told, if it was seen.
 #[inline(always)]
-fn recall<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Option<Transport> {
+fn recall<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Option<Told> {
     let first = first_of_set(key, context);
     for way in 0..WAYS {
         let place = memory.datagram(first + way)?;
@@ -168,70 +222,134 @@ fn recall<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) 
         if !life.is_live(context) || !has_key(place, key) {
             continue;
         }
-        let [ports, rest] = &place.transport;
-        let transport = Transport::from_words([ports.load(), rest.load()]);
+        let told = Told::from_words(place.told.each_ref().map(Word::load));
         // All was read between two looks at the life; a place that changed hands meanwhile is a miss.
-        if place.life.load() == life.0 {
-            return Some(transport);
+        // The second look is an exchange, which orders what was read before it on every machine.
+        if place.life.exchange(life.0, life.0) {
+            return Some(told);
         }
     }
     None
 }
 
-/// Keeps what a first fragment told, and whether it passed. Where there is no room nothing happens:
+/// Keeps what a first fragment told, and what became of it. Where there is no room nothing happens:
 /// its later fragments are then dropped.
 #[inline(always)]
-pub fn keep<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, zone: u32, packet: &Packet, passed: bool) {
-    let key = &key_of(zone, packet);
+pub fn keep<M: Memory + ?Sized>(
+    memory: &M,
+    context: &Context<'_>,
+    zone: u32,
+    packet: &Packet,
+    judged: Judged,
+) {
+    let claimed = memory.claim_datagram(context, zone, packet, judged);
+    if claimed != Claimed::NOTHING {
+        memory.write_datagram(context, claimed, zone, packet, judged);
+    }
+}
+
+/// A place that is being written, as a number that a BPF function can return.
+///
+/// Bits 0–31: its index; 32–47: its version; 48: what is written must not be followed. All ones for
+/// none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Claimed(pub u64);
+
+impl Claimed {
+    /// No place.
+    pub const NOTHING: Self = Self(u64::MAX);
+    const DEAD: u64 = 1 << 48;
+}
+
+/// Makes a place busy for what a first fragment told.
+#[inline(always)]
+pub fn claim<M: Memory + ?Sized>(
+    memory: &M,
+    context: &Context<'_>,
+    zone: u32,
+    packet: &Packet,
+    judged: Judged,
+) -> Claimed {
     const SAME: u64 = u64::MAX;
     const FREE: u64 = 1 << 40;
     const DROPPED: u64 = 1 << 36;
+    let key = &key_of(zone, packet);
+    let has_passed = judged.reason == 0;
     let first = first_of_set(key, context);
     let mut best = first;
     let mut best_rank = 0;
+    let mut best_life = Life(0);
+    let mut dead = 0;
     for way in 0..WAYS {
-        let Some(place) = memory.datagram(first + way) else { return };
+        let index = first + way;
+        let Some(place) = memory.datagram(index) else { return Claimed::NOTHING };
         let life = Life(place.life.load());
         let age = u64::from(life.age(context.now)) + 1;
-        let has_passed = life.kind() == Life::PASSED;
         let rank = if life.kind() == Life::BUSY {
             0
         } else if !life.is_live(context) {
             FREE
         } else if has_key(place, key) {
-            if has_passed && !passed {
-                return;
+            if life.kind() == Life::PASSED {
+                if !has_passed {
+                    return Claimed::NOTHING;
+                }
+                // Its receiver may still have the one that another policy let pass: what comes later
+                // would complete that, whatever this one says.
+                let known = Told::from_words(place.told.each_ref().map(Word::load));
+                if known.generation != judged.low_generation() && known.transport != packet.transport {
+                    dead = Claimed::DEAD;
+                }
             }
             SAME
-        } else if !has_passed {
+        } else if life.kind() == Life::DROPPED {
             DROPPED + age
-        } else if passed {
+        } else if has_passed {
             age
         } else {
             0
         };
         if rank > best_rank {
             best_rank = rank;
-            best = first + way;
+            best = index;
+            best_life = life;
         }
     }
     if best_rank == 0 {
-        return;
+        return Claimed::NOTHING;
     }
-    let Some(place) = memory.datagram(best) else { return };
-    let life = Life(place.life.load());
-    let busy = life.busy_after();
-    // A place that is being written belongs to another CPU, and so does one that it took just now.
-    if life.kind() == Life::BUSY || !place.life.exchange(life.0, busy.0) {
-        return;
+    let Some(place) = memory.datagram(best) else { return Claimed::NOTHING };
+    let busy = best_life.busy_after();
+    // What another CPU took since it was ranked is left to it.
+    if !place.life.exchange(best_life.0, busy.0) {
+        return Claimed::NOTHING;
     }
-    for (stored, word) in place.key.iter().zip(key.0) {
+    Claimed(u64::from(busy.version()) << 32 | u64::from(best) | dead)
+}
+
+/// Writes what a first fragment told into a busy place, and publishes it.
+#[inline(always)]
+pub fn write<M: Memory + ?Sized>(
+    memory: &M,
+    context: &Context<'_>,
+    claimed: Claimed,
+    zone: u32,
+    packet: &Packet,
+    judged: Judged,
+) {
+    let Some(place) = memory.datagram(claimed.0 as u32) else { return };
+    let busy = Life::busy((claimed.0 >> 32) as u16);
+    let is_dead = claimed.0 & Claimed::DEAD != 0;
+    let reason = if is_dead { DropReason::FragmentWithoutFirst.number() } else { judged.reason };
+    let told = Told { transport: packet.transport, generation: judged.low_generation(), reason };
+    for (stored, word) in place.key.iter().zip(key_of(zone, packet).0) {
         stored.store(word);
     }
-    for (stored, word) in place.transport.iter().zip(packet.transport.to_words()) {
+    for (stored, word) in place.told.iter().zip(told.to_words()) {
         stored.store(word);
     }
-    place.life.exchange(busy.0, busy.begun(passed, context.now).0);
+    place.life.exchange(busy.0, busy.begun(reason == 0, context.now).0);
 }
 
 #[cfg(test)]
@@ -257,13 +375,20 @@ mod tests {
         fn ports(&self, context: &Context<'_>, id: u32) -> Option<u16> {
             let mut later = Packet { fragment_offset: 1, ..fragment(id) };
             let reading = rejoin(self, context, 3, &mut later).unpack();
-            assert!(reading == Ok(Payload::IP) || reading == Err(MISSED));
             reading.is_ok().then_some(later.transport.destination_port)
         }
 
         fn keep(&self, context: &Context<'_>, id: u32, port: u16, passed: bool) {
             let transport = Transport { destination_port: port, ..Transport::default() };
-            keep(self, context, 3, &Packet { transport, ..fragment(id) }, passed);
+            keep(self, context, 3, &Packet { transport, ..fragment(id) }, judged(passed));
+        }
+
+        fn ids(&self, context: &Context<'_>) -> Vec<u32> {
+            (0..8).filter(|id| self.verdict(context, *id) != Err(MISSED)).collect()
+        }
+
+        fn verdict(&self, context: &Context<'_>, id: u32) -> Result<Payload, Unreadable> {
+            rejoin(self, context, 3, &mut Packet { fragment_offset: 1, ..fragment(id) }).unpack()
         }
     }
 
@@ -282,6 +407,11 @@ mod tests {
     }
 
     const MISSED: Unreadable = Unreadable::drop(DropReason::FragmentWithoutFirst);
+
+    const fn judged(passed: bool) -> Judged {
+        let reason = if passed { 0 } else { DropReason::NoRule.number() };
+        Judged { reason, generation: 7 }
+    }
 
     fn fragment(id: u32) -> Packet {
         let (source, destination) = (Addr::v4(1), Addr::v4(2));
@@ -322,7 +452,7 @@ mod tests {
         };
         let missed = (Err(MISSED), Transport { protocol: 17, ..Transport::default() });
         assert_eq!(recalled(5, zone, first), missed);
-        keep(&heap, &at(5), zone, &first, true);
+        keep(&heap, &at(5), zone, &first, judged(true));
         let known = (Ok(Payload::IP), told);
         assert_eq!(recalled(5, zone, first), known);
         assert_eq!(recalled(4, zone, first), known, "a clock that is a tick behind");
@@ -353,7 +483,7 @@ mod tests {
         ] {
             let transport = Transport { headers, ..Transport::default() };
             let first = Packet { transport, ..fragment(1) };
-            keep(&heap, &crowded(10), 3, &first, true);
+            keep(&heap, &crowded(10), 3, &first, judged(true));
             let mut later = Packet { fragment_offset: offset, ..first };
             let reading = rejoin(&heap, &crowded(10), 3, &mut later).unpack();
             assert_eq!(reading, expected, "{headers} octets of headers, offset {offset}");
@@ -367,30 +497,51 @@ mod tests {
             heap.keep(&crowded(10 + id), id, 7, true);
         }
         heap.keep(&crowded(20), 9, 7, false);
-        assert_eq!(heap.ports(&crowded(20), 9), None, "no room for what was dropped");
+        assert_eq!(heap.verdict(&crowded(20), 9), Err(MISSED), "no room for what was dropped");
         heap.keep(&crowded(20), 5, 7, true);
-        let known = |context: &Context<'_>| (0..8).filter(|id| heap.ports(context, *id).is_some()).collect();
-        let ids: Vec<u32> = known(&crowded(20));
-        assert_eq!(ids, [1, 2, 3, 5]);
+        assert_eq!(heap.ids(&crowded(20)), [1, 2, 3, 5]);
         // Number 1 expires at 111: its place is free then, for anything.
         heap.keep(&crowded(112), 6, 7, false);
-        let ids: Vec<u32> = known(&crowded(112));
-        assert_eq!(ids, [2, 3, 5, 6]);
+        assert_eq!(heap.ids(&crowded(112)), [2, 3, 5, 6]);
         heap.keep(&crowded(112), 7, 7, true);
-        let ids: Vec<u32> = known(&crowded(112));
-        assert_eq!(ids, [2, 3, 5, 7], "what was dropped goes before what is older and passed");
+        assert_eq!(
+            heap.ids(&crowded(112)),
+            [2, 3, 5, 7],
+            "what was dropped goes before what is older and passed"
+        );
     }
 
     #[test]
     fn a_first_fragment_again_replaces_only_what_is_no_better() {
-        for (before, after, port) in [(true, true, 2), (true, false, 1), (false, true, 2), (false, false, 2)]
-        {
+        let dropped = Err(Unreadable::drop(DropReason::NoRule));
+        for (before, after, expected, port) in [
+            (true, true, Ok(Payload::IP), Some(2)),
+            (true, false, Ok(Payload::IP), Some(1)),
+            (false, true, Ok(Payload::IP), Some(2)),
+            (false, false, dropped, None),
+        ] {
             let heap = Heap::new();
             heap.keep(&crowded(10), 1, 1, before);
             heap.keep(&crowded(11), 1, 2, after);
-            assert_eq!(heap.ports(&crowded(11), 1), Some(port), "{before} then {after}");
+            assert_eq!(heap.verdict(&crowded(11), 1), expected, "{before} then {after}");
+            assert_eq!(heap.ports(&crowded(11), 1), port, "{before} then {after}");
             let places = heap.0.iter().filter(|place| place.life.load() != 0).count();
             assert_eq!(places, 1, "one datagram, one place");
+        }
+    }
+
+    #[test]
+    fn what_another_policy_let_pass_is_not_completed_under_a_new_first() {
+        let (same, other) =
+            (Transport::default(), Transport { destination_port: 80, ..Transport::default() });
+        for (generation, transport, expected) in
+            [(7, other, Ok(Payload::IP)), (8, same, Ok(Payload::IP)), (8, other, Err(MISSED))]
+        {
+            let heap = Heap::new();
+            keep(&heap, &crowded(10), 3, &Packet { transport: same, ..fragment(1) }, judged(true));
+            let again = Packet { transport, ..fragment(1) };
+            keep(&heap, &crowded(11), 3, &again, Judged { reason: 0, generation });
+            assert_eq!(heap.verdict(&crowded(12), 1), expected, "{generation} {transport:?}");
         }
     }
 
@@ -403,11 +554,11 @@ mod tests {
         };
         let first = fragment(1);
         for zone in [3, 4] {
-            keep(&heap, &crowded(10), zone, &first, true);
+            keep(&heap, &crowded(10), zone, &first, judged(true));
         }
         heap.0.iter().for_each(|place| place.forget_zone(3));
         assert_eq!((known(3, &first), known(4, &first)), (false, true));
-        keep(&heap, &crowded(10), 3, &first, true);
+        keep(&heap, &crowded(10), 3, &first, judged(true));
         assert!(known(3, &first));
     }
 
@@ -418,7 +569,7 @@ mod tests {
             place.life.store(Life::BUSY << 32);
         }
         heap.keep(&crowded(10), 1, 1, true);
-        assert!(heap.0.iter().all(|place| place.key[0].load() == 0 && place.transport[0].load() == 0));
+        assert!(heap.0.iter().all(|place| place.key[0].load() == 0 && place.told[0].load() == 0));
         assert_eq!(heap.ports(&crowded(10), 1), None);
     }
 }

@@ -13,18 +13,20 @@ use crate::{
 /// A flow's state under the policy in force, and which way a packet of it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The state before the packet.
+    /// The state that was found.
+    pub found: FlowState,
+    /// What it is under the policy in force.
     pub state: FlowState,
     /// The packet's direction.
     pub direction: Direction,
 }
 
 impl Step {
-    /// Bits 0–7: the state's number; bit 8: outbound.
+    /// Bits 0–7: the state's number; bit 8: outbound; bits 16–23: the number of the state found.
     #[inline(always)]
     #[must_use]
     pub const fn to_bits(self) -> u32 {
-        self.state as u32 | (self.direction as u32) << 8
+        self.state as u32 | (self.direction as u32) << 8 | (self.found as u32) << 16
     }
 
     /// The step of such bits, if they have a state.
@@ -32,15 +34,16 @@ impl Step {
     #[must_use]
     pub const fn from_bits(bits: u32) -> Option<Self> {
         let direction = if bits >> 8 & 1 == 0 { Direction::Inbound } else { Direction::Outbound };
-        match FlowState::from_number(bits as u8) {
-            Some(state) => Some(Self { state, direction }),
-            None => None,
+        match (FlowState::from_number(bits as u8), FlowState::from_number((bits >> 16) as u8)) {
+            (Some(state), Some(found)) => Some(Self { found, state, direction }),
+            _ => None,
         }
     }
 }
 
-/// Moves the flow at `place` on by a packet of `bytes` octets. A flow that is gone meanwhile is left
-/// alone.
+/// Moves the flow at `place` on by a packet of `bytes` octets, and counts it. `false`: another CPU's
+/// change was faster, and this packet's is to be tried again, with 0 octets. A flow that is gone
+/// meanwhile is left alone.
 #[inline(always)]
 pub fn follow<M: Memory + ?Sized>(
     memory: &M,
@@ -49,29 +52,38 @@ pub fn follow<M: Memory + ?Sized>(
     packet: &Packet,
     step: Step,
     bytes: u64,
-) {
-    let Some(found) = Found::at(memory, place) else { return };
-    let Step { state, direction } = step;
+) -> bool {
+    let Some(found) = Found::at(memory, place) else { return true };
+    if bytes > 0 && !step.state.is_revoked() {
+        found.count(step.direction, bytes);
+    }
+    // Another CPU's packet has moved it on since it was found: this one goes on from there. What the
+    // policy has changed is left for the next packet to find.
+    let state = if found.state == step.found { step.state } else { found.state };
+    move_on(&found, context, packet, Step { state, ..step })
+}
+
+/// Moves the flow on from `step.state`. `false`: another CPU's change was faster.
+#[inline(always)]
+fn move_on(found: &Found<'_>, context: &Context<'_>, packet: &Packet, step: Step) -> bool {
+    let Step { state, direction, .. } = step;
     if state.is_revoked() {
-        found.touch(state, context);
-        return;
+        return found.touch(state, context);
     }
     let is_tcp = packet.transport.protocol == Protocol::TCP.0;
     let opener = found.life.opener();
-    // A later fragment is part of a packet that has been followed.
-    let next = if packet.fragment_offset != 0 {
-        state
-    } else if is_tcp {
+    // A later fragment is part of a packet that has been followed, and may have ended the flow.
+    if packet.fragment_offset != 0 {
+        return is_tcp || found.touch(state, context);
+    }
+    let next = if is_tcp {
         advance_tcp(found.entry, packet, step, opener)
     } else {
         state.advance(Signal { from_opener: direction == opener, ..Signal::DATAGRAM })
     };
     // A reset or FIN never lengthens a flow's life.
     let ends = is_tcp && packet.tcp_flags & (tcp_flag::RST | tcp_flag::FIN) != 0;
-    if next != found.state || !ends {
-        found.touch(next, context);
-    }
-    found.count(direction, bytes);
+    (next == found.state && ends) || found.touch(next, context)
 }
 
 /// The state after a TCP packet, with the sequence numbers kept up.
@@ -81,7 +93,7 @@ pub fn follow<M: Memory + ?Sized>(
 /// no mark and ends nothing, so that nobody off the path can end a flow blindly.
 #[inline(always)]
 fn advance_tcp(entry: &Entry, packet: &Packet, step: Step, opener: Direction) -> FlowState {
-    let Step { state, direction } = step;
+    let Step { state, direction, .. } = step;
     let flags = packet.tcp_flags;
     let [inbound, outbound] = &entry.next_sequence;
     let (mine, theirs) = match direction {

@@ -11,6 +11,9 @@ use crate::{
     wire::{Packet, tcp_flag},
 };
 
+/// How often it is tried again when another CPU was faster.
+const ATTEMPTS: u32 = 2;
+
 /// Who admits a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
@@ -46,24 +49,29 @@ pub fn open<M: Memory + ?Sized>(
 ) -> Opened {
     // Of all others none is there: they have been looked for.
     let is_syn = packet.transport.protocol == Protocol::TCP.0 && packet.tcp_flags & tcp_flag::SYN != 0;
-    let known = if is_syn { Found::at(memory, memory.lookup(context, packet, way)) } else { None };
-    let Some(found) = known else {
-        let place = memory.reserve(context, packet, way);
-        let is_written = memory.write(context, place, packet, way, admission, bytes);
-        return if is_written { Opened::NEW } else { Opened::FULL };
-    };
-    // A flow that is over begins afresh, and so does an attempt that is repeated, perhaps with another
-    // sequence number. A live one stays as it is: a forged SYN must not shorten it, and an endpoint
-    // that has lost its state gets its challenge answered through it.
-    let is_attempt = matches!(found.state, FlowState::Opening | FlowState::Answered);
-    if found.state.is_over() || (is_attempt && found.life.opener() == way.direction) {
-        // Where another CPU was faster, the packet's own verdict does not depend on it.
-        let is_written = memory.write(context, found.retake(), packet, way, admission, bytes);
-        return if is_written && found.state.is_over() { Opened::NEW } else { Opened::KNOWN };
+    for _ in 0..ATTEMPTS {
+        let known = if is_syn { Found::at(memory, memory.lookup(context, packet, way)) } else { None };
+        let Some(found) = known else {
+            let place = memory.reserve(context, packet, way);
+            let is_written = memory.write(context, place, packet, way, admission, bytes);
+            return if is_written { Opened::NEW } else { Opened::FULL };
+        };
+        // A flow that is over begins afresh, and so does an attempt that is repeated, perhaps with
+        // another sequence number. A live one stays as it is: a forged SYN must not shorten it, and an
+        // endpoint that has lost its state gets its challenge answered through it.
+        let is_attempt = matches!(found.state, FlowState::Opening | FlowState::Answered);
+        if !found.state.is_over() && !(is_attempt && found.life.opener() == way.direction) {
+            found.touch(found.state, context);
+            found.count(way.direction, bytes);
+            return Opened::KNOWN;
+        }
+        if memory.write(context, found.retake(), packet, way, admission, bytes) {
+            return if found.state.is_over() { Opened::NEW } else { Opened::KNOWN };
+        }
+        // Another CPU was faster: what is there now?
     }
-    found.touch(found.state, context);
-    found.count(way.direction, bytes);
-    Opened::KNOWN
+    // Its sender will try again; to let it pass would leave it to what is left of the old flow.
+    Opened::FULL
 }
 
 /// Writes the flow of `packet` into the busy slot at `place`. `false`: there is no such slot.

@@ -25,7 +25,7 @@ mod room;
 
 use super::{
     Bucket, Entry, FlowKey, FlowState, Life, Origin, SLOTS,
-    datagram::{self, Datagram},
+    datagram::{self, Claimed, Datagram, Judged},
     follow::{self, Step},
     identity::Way,
     open::{self, Admission},
@@ -93,8 +93,8 @@ pub trait Memory {
 
     /// [`follow::follow`] in this memory, likewise.
     #[inline(always)]
-    fn follow(&self, context: &Context<'_>, place: Place, packet: &Packet, step: Step, bytes: u64) {
-        follow::follow(self, context, place, packet, step, bytes);
+    fn follow(&self, context: &Context<'_>, place: Place, packet: &Packet, step: Step, bytes: u64) -> bool {
+        follow::follow(self, context, place, packet, step, bytes)
     }
 
     /// [`datagram::rejoin`] in this memory, likewise.
@@ -103,10 +103,23 @@ pub trait Memory {
         datagram::rejoin(self, context, zone, packet)
     }
 
-    /// [`datagram::keep`] in this memory, likewise.
+    /// [`datagram::claim`] in this memory, likewise.
     #[inline(always)]
-    fn keep(&self, context: &Context<'_>, zone: u32, packet: &Packet, passed: bool) {
-        datagram::keep(self, context, zone, packet, passed);
+    fn claim_datagram(&self, context: &Context<'_>, zone: u32, packet: &Packet, judged: Judged) -> Claimed {
+        datagram::claim(self, context, zone, packet, judged)
+    }
+
+    /// [`datagram::write`] in this memory, likewise.
+    #[inline(always)]
+    fn write_datagram(
+        &self,
+        context: &Context<'_>,
+        claimed: Claimed,
+        zone: u32,
+        packet: &Packet,
+        judged: Judged,
+    ) {
+        datagram::write(self, context, claimed, zone, packet, judged);
     }
 }
 
@@ -321,23 +334,24 @@ impl<'a> Found<'a> {
     }
 
     /// Moves the flow to `state`, seen now. A change that loses to another CPU's is dropped: the
-    /// other packet's view is as good, and a slot that changed hands must not be touched.
+    /// other packet's view is as good, and a slot that changed hands must not be touched. Tells whether
+    /// it was made.
     #[inline(always)]
-    pub fn change(&self, state: FlowState, now: u32) {
-        self.entry.life.exchange(self.life.0, self.life.with(state, now).0);
+    pub fn change(&self, state: FlowState, now: u32) -> bool {
+        self.entry.life.exchange(self.life.0, self.life.with(state, now).0)
     }
 
     /// Records the packet's time when the flow has been idle for long enough to matter: a shared
-    /// line that every packet writes is what keeps flows from scaling over CPUs.
+    /// line that every packet writes is what keeps flows from scaling over CPUs. `false`: another CPU's
+    /// change was faster.
     #[inline(always)]
-    pub fn touch(&self, state: FlowState, context: &Context<'_>) {
+    pub fn touch(&self, state: FlowState, context: &Context<'_>) -> bool {
         const COARSE: u32 = 8;
         let now = context.now;
         let idle = now.wrapping_sub(self.life.seen());
         let enough = COARSE.min(context.timeouts[state.timeout() as usize] / 4);
-        if state != self.state || (idle > enough && idle < u32::MAX / 2) {
-            self.change(state, now);
-        }
+        let is_due = state != self.state || (idle > enough && idle < u32::MAX / 2);
+        !is_due || self.change(state, now)
     }
 
     /// Records that `generation` admits the flow too, by `rule`.

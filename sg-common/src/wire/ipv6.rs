@@ -68,14 +68,28 @@ pub(super) fn parse<C: Cursor>(
 
 /// The protocol of a packet that an error quotes, and where its transport header is.
 #[inline(always)]
-pub(super) fn quoted<C: Cursor>(cursor: &C, at: usize, end: usize) -> Option<(u8, usize)> {
-    let header = cursor.look(at, HEADER)?;
+pub(super) fn quoted<C: Cursor>(
+    cursor: &C,
+    at: usize,
+    end: usize,
+) -> Result<Option<(u8, usize)>, Unreadable> {
+    let header = cursor.look(at, HEADER).ok_or(Unreadable::SHORT)?;
     if header.u8(0) >> 4 != 6 {
-        return None;
+        return Ok(None);
     }
-    let Chain { protocol, at, fragment_at } = chain(cursor, header.u8(6), at + HEADER, end).ok()?;
-    let is_later = fragment_at != 0 && cursor.look(fragment_at, FRAGMENT_HEADER)?.u16(2) >> 3 != 0;
-    (!is_later).then_some((protocol, at))
+    let Chain { protocol, at, fragment_at } = match chain(cursor, header.u8(6), at + HEADER, end) {
+        Ok(chain) => chain,
+        Err(Unreadable::SHORT) => return Err(Unreadable::SHORT),
+        // What is wrong with the quoted packet is no fault of the error's.
+        Err(_) => return Ok(None),
+    };
+    if fragment_at != 0 {
+        let fragment = cursor.look(fragment_at, FRAGMENT_HEADER).ok_or(Unreadable::SHORT)?;
+        if fragment.u16(2) >> 3 != 0 {
+            return Ok(None);
+        }
+    }
+    Ok(Some((protocol, at)))
 }
 
 /// Where a chain of extension headers leads.

@@ -86,7 +86,8 @@ fn tcp<C: Cursor>(cursor: &C, at: usize, length: usize, packet: &mut Packet) -> 
     packet.tcp_flags = header.u8(13);
     packet.payload = (length - header_length) as u32;
     packet.is_sum_right = false;
-    if packet.tcp_flags & tcp_flag::RST != 0 && length <= SUM_MAX {
+    let is_whole = !packet.is_first_fragment && length <= SUM_MAX;
+    if packet.tcp_flags & tcp_flag::RST != 0 && is_whole {
         let sum = cursor.sum(at, length).ok_or(Unreadable::SHORT)?;
         packet.is_sum_right = is_sum_right(packet, length, header.u16(16), sum);
     }

@@ -92,35 +92,36 @@ pub(super) fn parse<C: Cursor>(cursor: &C, packet: &mut Packet) -> Result<(), Un
     };
     if sender == packet.destination {
         packet.subject = destination;
-        packet.quote = transport(cursor, at, end, is_v4);
+        packet.quote = transport(cursor, at, end, is_v4)?;
     }
     Ok(())
 }
 
 /// Reads what lies behind the quoted IP header.
 #[inline(always)]
-fn transport<C: Cursor>(cursor: &C, at: usize, end: usize, is_v4: bool) -> QuoteBits {
-    let found = if is_v4 { ipv4(cursor, at) } else { ipv6::quoted(cursor, at, end) };
-    let Some((protocol, at)) = found else { return QuoteBits::NONE };
+fn transport<C: Cursor>(cursor: &C, at: usize, end: usize, is_v4: bool) -> Result<QuoteBits, Unreadable> {
+    let found = if is_v4 { ipv4(cursor, at)? } else { ipv6::quoted(cursor, at, end)? };
+    let Some((protocol, at)) = found else { return Ok(QuoteBits::NONE) };
     if at + QUOTED > end {
-        return QuoteBits::NONE;
+        return Ok(QuoteBits::NONE);
     }
-    let Some(header) = cursor.look(at, QUOTED) else { return QuoteBits::NONE };
+    let header = cursor.look(at, QUOTED).ok_or(Unreadable::SHORT)?;
     let protocol = Protocol(protocol);
-    match protocol {
+    Ok(match protocol {
         Protocol::TCP | Protocol::UDP => QuoteBits::new(protocol, header.u16(0), header.u16(2)),
         Protocol::ICMP if is_v4 => QuoteBits::new(protocol, header.u16(4), header.u16(0)),
         Protocol::ICMPV6 if !is_v4 => QuoteBits::new(protocol, header.u16(4), header.u16(0)),
         _ => QuoteBits::new(protocol, 0, 0),
-    }
+    })
 }
 
 /// The protocol of a quoted IPv4 packet, and where its transport header is.
 #[inline(always)]
-fn ipv4<C: Cursor>(cursor: &C, at: usize) -> Option<(u8, usize)> {
-    let header = cursor.look(at, IPV4_HEADER)?;
+fn ipv4<C: Cursor>(cursor: &C, at: usize) -> Result<Option<(u8, usize)>, Unreadable> {
+    let header = cursor.look(at, IPV4_HEADER).ok_or(Unreadable::SHORT)?;
     let first = header.u8(0);
     let length = usize::from(first & 0xf) * 4;
     let is_later = header.u16(6) & 0x1fff != 0;
-    (first >> 4 == 4 && length >= IPV4_HEADER && !is_later).then(|| (header.u8(9), at + length))
+    let is_whole = first >> 4 == 4 && length >= IPV4_HEADER && !is_later;
+    Ok(if is_whole { Some((header.u8(9), at + length)) } else { None })
 }

@@ -87,7 +87,9 @@ fn rank_of(entry: &Entry, life: Life, context: &Context<'_>) -> u64 {
     if life.is_expired(state, context.now, context.timeouts) {
         return AT_ONCE;
     }
-    let idle = u64::from(context.now.wrapping_sub(life.seen())) + 1;
+    let idle = context.now.wrapping_sub(life.seen());
+    // Another CPU's clock may be a tick ahead: that is not idleness.
+    let idle = if idle > u32::MAX - 64 { 1 } else { u64::from(idle) + 1 };
     if state.is_revoked() {
         return idle;
     }
