@@ -152,7 +152,7 @@ impl Connection {
         target: SocketAddr,
     ) -> Result<Option<Self>> {
         let listener = to.enter(|| {
-            let listener = TcpListener::bind(target).with_context(|| format!("listen on {target}"))?;
+            let listener = listen(target).with_context(|| format!("listen on {target}"))?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         })?;
@@ -213,6 +213,20 @@ impl Connection {
     fn token(&mut self) -> String {
         self.sent += 1;
         format!("<{}>", self.sent)
+    }
+}
+
+/// Listens, also where somebody listened a moment ago: a program that another thread starts holds all
+/// sockets until it has become another program.
+fn listen(target: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + SILENCE;
+    loop {
+        match TcpListener::bind(target) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
     }
 }
 
