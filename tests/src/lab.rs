@@ -23,6 +23,7 @@ pub mod agent;
 pub mod arena;
 pub mod binary;
 pub mod cli;
+pub mod hand;
 pub mod hping;
 pub mod namespace;
 pub mod nmap;
