@@ -117,14 +117,26 @@ impl Kind {
             ]),
             Self::TcpReset => packets.push(tcp(true, Tcp::RST, 1001, 0)),
             Self::UdpExchange | Self::Ping | Self::Other => {
-                packets.push((false, self.answer(family, number)))
+                packets.push((false, self.answer(family, number)));
             }
             Self::UdpStream => {
-                packets.extend([(false, self.answer(family, number)), (true, self.question(family, number))])
+                packets.extend([(false, self.answer(family, number)), (true, self.question(family, number))]);
             }
             Self::TcpOpening | Self::TcpEstablished | Self::UdpOneWay => {}
         }
         packets
+    }
+
+    /// Makes such a flow.
+    fn open(self, hand: &Hand<'_>, family: Family, number: u16) -> Result<()> {
+        for (from_outside, packet) in self.packets(family, number) {
+            if from_outside {
+                hand.inbound(family, packet)?;
+            } else {
+                hand.outbound(family, packet)?;
+            }
+        }
+        Ok(())
     }
 
     /// A port, or an id, of this flow alone.
@@ -181,9 +193,7 @@ fn on_time(arena: &Arena, hand: &Hand<'_>, kinds: &[Kind]) -> Result<bool> {
     for kind in kinds {
         for family in Family::ALL {
             for number in [EARLY, LATE] {
-                for (from_outside, packet) in kind.packets(family, number) {
-                    if from_outside { hand.inbound(family, packet)? } else { hand.outbound(family, packet)? }
-                }
+                kind.open(hand, family, number)?;
             }
         }
     }
@@ -225,13 +235,7 @@ fn every_kind_of_flow_ends_when_its_time_is_up(setup: Setup) -> Result<()> {
             for kind in Kind::SHORT.into_iter().filter(|kind| *kind != Kind::TcpOpening) {
                 hand.judged("afresh", "outbound", "no_rule", |family| kind.answer(family, LATE))?;
                 for family in Family::ALL {
-                    for (from_outside, packet) in kind.packets(family, LATE) {
-                        if from_outside {
-                            hand.inbound(family, packet)?
-                        } else {
-                            hand.outbound(family, packet)?
-                        }
-                    }
+                    kind.open(&hand, family, LATE)?;
                 }
                 hand.judged("afresh", "outbound", "allowed", |family| kind.answer(family, LATE))
                     .with_context(|| format!("{kind:?}"))?;
