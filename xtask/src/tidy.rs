@@ -3,9 +3,11 @@
 //! A finding names file, line and rule. All are printed; any error fails the verb, a warning does
 //! not.
 
+mod coverage;
 mod imports;
 mod reasons;
 mod source;
+mod test_names;
 
 use std::fmt;
 use std::fs;
@@ -56,6 +58,7 @@ pub(crate) fn run() -> Result<()> {
 
     let mut findings: Vec<_> = sources.iter().flat_map(examine).collect();
     findings.extend(reasons::undocumented(root)?);
+    findings.extend(coverage::stale(root, &sources)?);
     for finding in &findings {
         run::say(&finding.to_string());
     }
