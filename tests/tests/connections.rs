@@ -15,6 +15,7 @@ use sg_tests::{
         Arena, SILENCE, Setup,
         arena::Family,
         hand::{Hand, NOBODY},
+        traffic::once_free,
     },
     packet::{Icmp, Tcp, Transport},
 };
@@ -79,14 +80,15 @@ fn half_closed_connections_carry_on(setup: Setup) -> Result<()> {
 /// so that the port is free again.
 fn one_session(arena: &Arena, family: Family, port: u16) -> Result<()> {
     let target = SocketAddr::new(arena.instance_address(family), 443);
-    let listener = arena.instance().enter(|| Ok(TcpListener::bind(target)?))?;
-    let mut client = arena.peer().enter(|| {
+    let listener = arena.instance().enter(|| Ok(once_free(|| TcpListener::bind(target))?))?;
+    let connect = || {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::new(arena.peer_address(family), port).into())?;
-        socket.connect_timeout(&target.into(), SILENCE).context("connect")?;
+        socket.connect_timeout(&target.into(), SILENCE)?;
         Ok(TcpStream::from(socket))
-    })?;
+    };
+    let mut client = arena.peer().enter(|| once_free(connect).context("connect"))?;
     let (mut server, _) = listener.accept()?;
     let mut buffer = [0; 8];
     client.write_all(b"question")?;
