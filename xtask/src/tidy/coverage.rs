@@ -42,6 +42,38 @@ pub(crate) fn stale(root: &Path, sources: &[Source]) -> Result<Vec<Finding>> {
     Ok(check(&page, &test_names::all(sources), &reasons))
 }
 
+/// Names, in the rows of the attacks, the tests of the attack suite that there are, and no test any more that
+/// there is not. Tells whether the page has changed.
+pub(crate) fn write(root: &Path, sources: &[Source]) -> Result<bool> {
+    let path = root.join(PAGE);
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
+    let written = rewritten(&page, &test_names::all(sources));
+    if written == page {
+        return Ok(false);
+    }
+    fs::write(&path, written).with_context(|| format!("cannot write {PAGE}"))?;
+    Ok(true)
+}
+
+fn rewritten(page: &str, tests: &BTreeSet<String>) -> String {
+    let rows = Page::read(page).attacks;
+    let mut written = String::with_capacity(page.len());
+    for (index, line) in page.lines().enumerate() {
+        match rows.iter().find(|row| row.line == index + 1) {
+            Some(Row { key, text, tests: named, .. }) => {
+                let is_own = |test: &str| is_of_an_attack(test) && id(test).as_deref() == Some(*key);
+                let suite = tests.iter().map(String::as_str).filter(|test| is_own(test));
+                let others = named.iter().copied().filter(|test| tests.contains(*test) && !is_own(test));
+                let all: Vec<_> = suite.chain(others).map(|test| format!("`{test}`")).collect();
+                written += &format!("| {key} | {text} | {} |", all.join(", "));
+            }
+            None => written += line,
+        }
+        written.push('\n');
+    }
+    written
+}
+
 fn check(page: &str, tests: &BTreeSet<String>, reasons: &[&str]) -> Vec<Finding> {
     let page = Page::read(page);
     let mut found = Findings::default();
@@ -278,6 +310,23 @@ mod tests {
             *page = page.replacen("`attacks::l1_a_packet`", both, 1);
         });
         assert_eq!(found, [""; 0]);
+    }
+
+    #[test]
+    fn the_suite_is_written_into_its_rows() {
+        let (page, mut tests) = sound();
+        let stale = page
+            .replace("`attacks::l1_a_packet`", "`flows::a_test`, `flows::gone`, `attacks::gone`")
+            .replace("`attacks::t4_a_packet`", "");
+        tests.insert("attacks/tcp::t4_another".to_owned());
+        let written = rewritten(&stale, &tests);
+        assert_eq!(check(&written, &tests, &["no_rule"]), []);
+        assert!(
+            written.contains("| L1 | a packet | dropped | `attacks::l1_a_packet`, `flows::a_test` |\n"),
+            "{written}"
+        );
+        assert!(written.contains("| `attacks/tcp::t4_another`, `attacks::t4_a_packet` |"), "{written}");
+        assert_eq!(rewritten(&written, &tests), written);
     }
 
     #[test]
