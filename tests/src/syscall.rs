@@ -8,6 +8,7 @@
 
 use std::{
     ffi::CString,
+    fs::File,
     io, mem,
     net::UdpSocket,
     os::{
@@ -208,6 +209,28 @@ pub fn packet_socket(interface: &str) -> io::Result<UdpSocket> {
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
     Ok(UdpSocket::from(socket))
+}
+
+/// A tun interface of this name in the calling thread's network namespace: what is written to the file
+/// is received by the interface, what the interface sends is read from it. IP packets without any
+/// frame; the interface goes with the file.
+///
+/// # Errors
+/// The name is taken or too long, or there is no `/dev/net/tun`.
+pub fn tun(name: &str) -> io::Result<File> {
+    let file = File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: an all-zero ifreq is a valid value of it.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).map_err(io::Error::other)?;
+    // SAFETY: the request is an ifreq, as this ioctl wants, and outlives the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    Ok(file)
 }
 
 fn set_option(

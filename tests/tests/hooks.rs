@@ -1,9 +1,14 @@
 //! Programs of others on the same interface: never replaced, never mistaken for ours, and no way
 //! around a group (datapath.md, section 1).
 
-use anyhow::{Context as _, Result};
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+
+use anyhow::{Context as _, Result, ensure};
 use sg_tests::{
-    lab::{Arena, Outcome, Probe, Setup, arena::Family, can_run},
+    lab::{Arena, Namespace, Outcome, Probe, SILENCE, Setup, arena::Family, can_run},
     syscall::program::{Foreign, Hook},
 };
 
@@ -77,5 +82,58 @@ fn an_occupied_xdp_hook_is_refused_by_the_name_of_its_program() -> Result<()> {
     assert_eq!(arena.inbound(Probe::Tcp(22), Family::V4)?, Outcome::Answered);
     let status = arena.agent.ok(&["status"])?.stdout;
     assert!(status.contains("xdp"), "{status}");
+    Ok(())
+}
+
+/// What a container engine does when it publishes a port: 8080 of the machine is 80 of a container
+/// behind it, and 192.0.2.99 is a name for the peer's 5432.
+const TRANSLATIONS: &str = "
+add table ip t
+add chain ip t p { type nat hook prerouting priority dstnat ; }
+add rule ip t p tcp dport 8080 dnat to 10.99.0.2:80
+add chain ip t o { type nat hook output priority -100 ; }
+add rule ip t o ip daddr 192.0.2.99 tcp dport 80 dnat to 10.88.0.2:5432
+";
+
+#[test]
+fn a_port_that_the_host_translates_is_no_way_around() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    for setup in [Setup::HostTc, Setup::HostXdp] {
+        let mut arena = Arena::without_agent(setup)?;
+        let container = arena.another_wire("cont0", &["10.99.0.1/24"], &["10.99.0.2/24"])?;
+        container.ip(&["route add default via 10.99.0.1"])?;
+        arena.machine.ip(&["route add 192.0.2.0/24 via 10.88.0.2"])?;
+        arena.machine.forward()?;
+        let mut rules = tempfile::NamedTempFile::new()?;
+        rules.write_all(TRANSLATIONS.as_bytes())?;
+        let nft =
+            arena.machine.command("nft").arg("-f").arg(rules.path()).output().context("Debian: nftables")?;
+        ensure!(nft.status.success(), "{}", String::from_utf8_lossy(&nft.stderr));
+
+        let listen =
+            |namespace: &Namespace, port: u16| namespace.enter(|| Ok(TcpListener::bind(("0.0.0.0", port))?));
+        let _services = (listen(&container, 80)?, listen(&arena.far, 5432)?);
+        let connects = |namespace: &Namespace, target: [u8; 4], port: u16| {
+            let target = SocketAddr::from((target, port));
+            namespace.enter(|| Ok(TcpStream::connect_timeout(&target, SILENCE).is_ok()))
+        };
+        let published = || connects(&arena.far, [10, 88, 0, 1], 8080);
+        let named = || connects(&arena.machine, [192, 0, 2, 99], 80);
+        ensure!(published()? && named()?, "{setup:?}: the host translates");
+        let rows = [
+            // Inbound is judged before the translation, outbound after it.
+            ("inbound: [{allow: tcp/80, from: anywhere}], outbound: [{allow: tcp/80, to: anywhere}]", false),
+            ("inbound: [{allow: tcp/8080, from: anywhere}], outbound: [{allow: tcp/5432, to: [PEER]}]", true),
+        ];
+        for (rules, passes) in rows {
+            let policy = arena.policy(rules);
+            arena.agent.start_with(&policy)?;
+            ensure!(published()? == passes, "{setup:?}: the published port, {rules}");
+            ensure!(named()? == passes, "{setup:?}: the translated name, {rules}");
+            arena.agent.terminate()?;
+        }
+    }
     Ok(())
 }

@@ -19,7 +19,7 @@ type Step = (&'static str, fn() -> Result<()>);
 const STEPS: [Step; 9] = [
     ("setup", || setup::run_for_ci().map(|_| ())),
     ("fmt", || run::run(workspace::cargo("fmt").args(["--all", "--check"]))),
-    ("tidy", tidy::run),
+    ("tidy", || tidy::run(&tidy::Options::default())),
     ("clippy", clippy),
     ("docs", docs),
     ("deny", deny),

@@ -36,7 +36,7 @@ enum Verb {
     /// Measures the programs (root)
     Bench(bench::Options),
     /// Checks the house rules that no compiler knows
-    Tidy,
+    Tidy(tidy::Options),
     /// Everything that must pass before a change lands, in order
     Ci(ci::Options),
 }
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Bench(options) => bench::run(&options),
-        Verb::Tidy => tidy::run(),
+        Verb::Tidy(options) => tidy::run(&options),
         Verb::Ci(options) => ci::run(&options),
     };
     match done {

@@ -3,15 +3,18 @@
 //! A finding names file, line and rule. All are printed; any error fails the verb, a warning does
 //! not.
 
+mod coverage;
 mod imports;
 mod reasons;
 mod source;
+mod test_names;
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 
 use crate::{run, workspace};
 use source::Source;
@@ -46,7 +49,15 @@ impl fmt::Display for Finding {
     }
 }
 
-pub(crate) fn run() -> Result<()> {
+/// What to do besides.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Write the attack suite's tests into the table of attacks first
+    #[arg(long)]
+    write: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
     let root = workspace::root();
     let mut sources = Vec::new();
     for folder in FOLDERS {
@@ -54,8 +65,12 @@ pub(crate) fn run() -> Result<()> {
     }
     sources.sort_by(|one, other| one.path.cmp(&other.path));
 
+    if options.write && coverage::write(root, &sources)? {
+        run::say("tidy: wrote the tests into the table of attacks");
+    }
     let mut findings: Vec<_> = sources.iter().flat_map(examine).collect();
     findings.extend(reasons::undocumented(root)?);
+    findings.extend(coverage::stale(root, &sources)?);
     for finding in &findings {
         run::say(&finding.to_string());
     }

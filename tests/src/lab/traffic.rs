@@ -152,7 +152,8 @@ impl Connection {
         target: SocketAddr,
     ) -> Result<Option<Self>> {
         let listener = to.enter(|| {
-            let listener = TcpListener::bind(target).with_context(|| format!("listen on {target}"))?;
+            let listener =
+                once_free(|| TcpListener::bind(target)).with_context(|| format!("listen on {target}"))?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         })?;
@@ -213,6 +214,26 @@ impl Connection {
     fn token(&mut self) -> String {
         self.sent += 1;
         format!("<{}>", self.sent)
+    }
+}
+
+/// Takes an address, also where somebody let go of it a moment ago: a program that another thread
+/// starts holds all sockets until it has become another program.
+///
+/// # Errors
+/// Those of `take`; that the address is taken, when it stays so.
+pub fn once_free<T>(mut take: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + SILENCE;
+    loop {
+        match take() {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable)
+                    && Instant::now() < until =>
+            {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
     }
 }
 

@@ -67,10 +67,10 @@ pub(crate) fn install(names: &[&str]) -> Result<bool> {
     }
     present()?;
     privileged(&format!("apt-get install {}", missing.join(" ")))?;
-    if missing.iter().any(|name| candidate(name).is_none()) {
+    if missing.iter().any(|name| offer(name).is_none()) {
         refresh()?;
     }
-    if let Some(unknown) = missing.iter().find(|name| candidate(name).is_none()) {
+    if let Some(unknown) = missing.iter().find(|name| offer(name).is_none()) {
         bail!("this distribution has no package `{unknown}`");
     }
     run::say(&format!("setup: installing {}", missing.join(", ")));
@@ -91,10 +91,21 @@ fn is_installed(name: &str) -> bool {
     run::capture(&mut query).is_ok_and(|status| status == "installed")
 }
 
-/// The version that apt would install.
+/// The version that apt would install, if it is written in numbers.
 fn candidate(name: &str) -> Option<Version> {
+    offer(name)?.parse().ok()
+}
+
+/// The version that apt would install, as it is written: not all begin with two numbers.
+fn offer(name: &str) -> Option<String> {
     let policy = run::capture(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", name])).ok()?;
-    policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?.parse().ok()
+    offered(&policy).map(str::to_owned)
+}
+
+/// What `apt-cache policy` names, unless it is that there is none.
+fn offered(policy: &str) -> Option<&str> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then_some(version)
 }
 
 /// Fetches the package lists, once in a run.
@@ -139,6 +150,14 @@ mod tests {
         assert!(version("1.63.0+dfsg1-2") < version("1.95"));
         assert!(version("1.100.0") > version("1.95"));
         assert_eq!(version("1:22.1.8-1~deb12u1"), version("22.1"));
+    }
+
+    #[test]
+    fn a_package_whose_version_is_not_in_numbers_is_on_offer() {
+        let policy = |version: &str| format!("hping3:\n  Installed: (none)\n  Candidate: {version}\n");
+        assert_eq!(offered(&policy("3.a2.ds2-10")), Some("3.a2.ds2-10"));
+        assert_eq!(offered(&policy("(none)")), None);
+        assert_eq!(offered(""), None);
     }
 
     #[test]

@@ -8,8 +8,14 @@ use crate::setup::packages;
 use crate::toolchain::find_program;
 use crate::{run, workspace};
 
-/// Programs of the lab and the packages that have them.
-const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("ping", "iputils-ping")];
+/// Programs of the lab and the packages that have them. `nmap` and `hping3` attack in the tests.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("nft", "nftables"),
+    ("nmap", "nmap"),
+    ("hping3", "hping3"),
+];
 /// Subcommands of cargo and the rustup components that have them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 const DENY_VERSION: &str = "0.20.2";

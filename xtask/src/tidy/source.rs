@@ -7,30 +7,35 @@ use crate::tidy::{Finding, Severity};
 pub(crate) struct Source {
     /// From the workspace's root, with `/`.
     pub(crate) path: String,
-    /// Line by line, what is left of comments and strings blanked out; ends where the tests begin.
-    code: Vec<String>,
+    /// Line by line, what is left of comments and strings blanked out.
+    lines: Vec<String>,
+    /// How many of them stand before the tests.
+    code: usize,
 }
 
 impl Source {
     /// Reads a file's text. Tests are whole files called so, and what follows the first
     /// `#[cfg(test)]` that opens a module at a line's beginning: by habit it closes the file.
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        let blanked = blank(text);
-        let mut code: Vec<_> = blanked.lines().map(str::to_owned).collect();
+        let lines: Vec<_> = blank(text).lines().map(str::to_owned).collect();
         let opens_tests = |pair: &[String]| pair[0].starts_with("#[cfg(test)]") && pair[1].ends_with('{');
-        let end = if is_test_file(path) { Some(0) } else { code.windows(2).position(opens_tests) };
-        code.truncate(end.unwrap_or(code.len()));
-        Self { path: path.to_owned(), code }
+        let end = if is_test_file(path) { Some(0) } else { lines.windows(2).position(opens_tests) };
+        Self { path: path.to_owned(), code: end.unwrap_or(lines.len()), lines }
     }
 
-    /// Numbered from 1.
+    /// What stands before the tests, numbered from 1.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.code.iter().enumerate().map(|(index, line)| (index + 1, line.as_str()))
+        self.all_lines().take(self.code)
+    }
+
+    /// Every line, tests and all, numbered from 1.
+    pub(crate) fn all_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.lines.iter().enumerate().map(|(index, line)| (index + 1, line.as_str()))
     }
 
     /// How many lines stand before the tests, comments included.
-    pub(crate) fn code_lines(&self) -> usize {
-        self.code.len()
+    pub(crate) const fn code_lines(&self) -> usize {
+        self.code
     }
 
     /// A finding in this file.
