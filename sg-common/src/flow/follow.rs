@@ -81,9 +81,21 @@ fn move_on(found: &Found<'_>, context: &Context<'_>, packet: &Packet, step: Step
     } else {
         state.advance(Signal { from_opener: direction == opener, ..Signal::DATAGRAM })
     };
-    // A reset or FIN never lengthens a flow's life.
     let ends = is_tcp && packet.tcp_flags & (tcp_flag::RST | tcp_flag::FIN) != 0;
-    (next == found.state && ends) || found.touch(next, context)
+    if !ends {
+        return found.touch(next, context);
+    }
+    next == found.state || found.change(next, seen_at_the_end(found, next, context))
+}
+
+/// When a flow that a reset or FIN moves to `next` counts as seen: such a packet shortens a flow's life
+/// and never lengthens it.
+#[inline(always)]
+fn seen_at_the_end(found: &Found<'_>, next: FlowState, context: &Context<'_>) -> u32 {
+    let timeout = |state: FlowState| context.timeouts[state.timeout() as usize];
+    let latest = found.life.seen().wrapping_add(timeout(found.state)).wrapping_sub(timeout(next));
+    // Ticks wrap: what lies behind is less than half of all ticks away.
+    if (context.now.wrapping_sub(latest) as i32) < 0 { context.now } else { latest }
 }
 
 /// The state after a TCP packet, with the sequence numbers kept up.
