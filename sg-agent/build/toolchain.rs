@@ -92,6 +92,7 @@ fn flags(arch: &str, more: &[&str]) -> Vec<String> {
         // (Linux 5.12).
         "-Ctarget-cpu=v3",
         "-Clink-arg=--btf",
+        "-Clink-arg=--disable-expand-memcpy-in-order",
     ]
     .iter()
     .chain(more)
