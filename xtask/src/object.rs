@@ -1,5 +1,7 @@
 //! What must not be in the compiled programs, whatever the compiler thought best.
 
+mod stack;
+
 use std::fs;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,7 +19,7 @@ const INSTRUCTION: u64 = 8;
 /// Checks the object that the last build left, and says what is in it.
 ///
 /// # Errors
-/// A call to [`TRAP`], or a symbol that nothing defines.
+/// A call to [`TRAP`], a symbol that nothing defines, or a chain of calls too deep for the stack.
 pub(crate) fn check() -> Result<()> {
     let path = workspace::ebpf_target_dir().join(TARGET).join(PROFILE).join("sg-ebpf");
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -42,7 +44,12 @@ fn inspect(bytes: &[u8]) -> Result<String> {
     let programs: Vec<_> = sections
         .map(|section| format!("{} {}", section.name().unwrap_or("?"), section.size() / INSTRUCTION))
         .collect();
-    Ok(format!("{} bytes; instructions by section: {}", bytes.len(), programs.join(", ")))
+    let stack::Deepest { total, chain } = stack::check(&object)?;
+    Ok(format!(
+        "{} bytes; instructions by section: {}; deepest stack {total}: {chain}",
+        bytes.len(),
+        programs.join(", ")
+    ))
 }
 
 #[cfg(test)]
