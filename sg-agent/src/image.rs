@@ -3,6 +3,7 @@
 //! The layout and the lookup are [`sg_common::image`]'s. [`crate::compile`] makes images; whoever
 //! puts one into the kernel reads the nodes here, and checks what it reads back with [`verify()`].
 
+use sg_common::decide::network::Network;
 use sg_common::image::{Header, Node, Nodes};
 use sha2::{Digest as _, Sha256};
 
@@ -108,6 +109,8 @@ impl Nodes for Image {
         self.nodes.get(index as usize)
     }
 }
+
+impl Network for Image {}
 
 /// What a header's digest must be, given the nodes behind it. The digest that it has is left out.
 fn digest(header: &Header, rest: &[Node]) -> [u32; 8] {

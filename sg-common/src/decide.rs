@@ -4,7 +4,7 @@
 //! from its arguments and has no other inputs than its tables, so the same packet in the same
 //! state gives the same answer everywhere.
 
-mod network;
+pub mod network;
 
 use crate::{
     abi::Control,
@@ -17,11 +17,12 @@ use crate::{
         open::{Admission, Opened, open},
         table::{Context, Found, Memory},
     },
-    image::{self, Corrupt, Node, Nodes, RuleWord, flag},
+    image::{self, Corrupt, Node, RuleWord, flag},
     tuple::{Direction, Protocol, Selector, Table},
     verdict::{AllowReason, DropReason, RuleNumber, Verdict},
     wire::{Packet, Payload, Unreadable, tcp_flag},
 };
+use network::Network;
 
 /// Which kernel hook a packet passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Outcome {
 /// `payload` is what [`crate::wire::parse`] made of the frame, and `packet` what it filled in; of a
 /// later fragment the rest is filled in here.
 #[inline(always)]
-pub fn decide<N: Nodes + ?Sized, M: Memory + ?Sized>(
+pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
     tables: &Tables<'_, N, M>,
     zone_number: u32,
     hook: Hook,
@@ -170,33 +171,21 @@ struct Judge<'a, N: ?Sized, M: ?Sized> {
     bytes: u64,
 }
 
-impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
+impl<N: Network + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
     #[inline(always)]
     fn readable(&self, payload: Payload, findings: &mut Findings) -> Judgement {
-        // Whose frame it is can be told of everything that an instance sends.
-        if self.is_source_checked() {
-            self.mac_check()?;
+        // 3 and 4. The infrastructure set and the source check.
+        let is_ip = payload == Payload::IP;
+        if !(is_ip && network::is_no_concern(self.packet, self.flags))
+            && self.tables.nodes.network(self.packet, payload, self.way).unpack()?
+        {
+            return Ok(AllowReason::Infrastructure);
         }
-        match payload {
-            Payload::IP => self.ip(findings),
-            Payload::ARP if self.flags & flag::ARP != 0 => self.arp(),
-            Payload(ethertype) if image::permits_ethertype(self.zone, ethertype) => {
-                Ok(AllowReason::Infrastructure)
-            }
-            _ => Err(DropReason::UnsupportedEthertype),
-        }
+        self.ip(findings)
     }
 
     #[inline(always)]
     fn ip(&self, findings: &mut Findings) -> Judgement {
-        // 3. The infrastructure set.
-        if self.infrastructure()? {
-            return Ok(AllowReason::Infrastructure);
-        }
-        // 4. Source check.
-        if self.flags & flag::SOURCE_CHECK != 0 {
-            self.source_check()?;
-        }
         let Packet { tcp_flags: flags, transport, fragment_offset, .. } = self.packet;
         // A later fragment belongs to what its first one was, and changes nothing.
         let is_later = *fragment_offset != 0;
@@ -265,14 +254,6 @@ impl<N: Nodes + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
     #[inline(always)]
     fn family(&self) -> Family {
         self.packet.source.family()
-    }
-
-    #[inline(always)]
-    fn local(&self) -> Addr {
-        match self.way.direction {
-            Direction::Inbound => self.packet.destination,
-            Direction::Outbound => self.packet.source,
-        }
     }
 
     #[inline(always)]

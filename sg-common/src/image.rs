@@ -518,8 +518,9 @@ pub fn key_v4<N: Nodes + ?Sized>(nodes: &N, keys: u32, key_nodes: u32, address: 
         let Some(node) = nodes.node(keys.wrapping_add(at)) else { return NO_KEY };
         let mut less = 0;
         for key in &node.words {
-            less += below(u64::from(*key), address);
+            less = sum(less, below(u64::from(*key), address).into());
         }
+        let less = less as u32;
         best = pick(less, KEYS_V4, at.wrapping_mul(KEYS_V4).wrapping_add(less), best);
         at = at.wrapping_mul(KEYS_V4 + 1).wrapping_add(1 + less);
     }

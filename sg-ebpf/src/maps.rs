@@ -12,6 +12,7 @@ use sg_common::{
         attachment_slot,
     },
     addr::Addr,
+    decide::network::{self, AnswerBits, Network},
     flow::{
         Bucket, Datagram, Entry,
         datagram::{self, Claimed, DATAGRAMS as PLACES, Judged},
@@ -21,7 +22,8 @@ use sg_common::{
         table::{self, Context, Memory, Place},
     },
     image::{self, Node, Nodes},
-    wire::{Packet, ReadingBits, Unreadable},
+    verdict::DropReason,
+    wire::{Packet, Payload, ReadingBits, Unreadable},
 };
 
 // Sizes are the smallest that make sense; the loader sets the ones that are wanted.
@@ -117,6 +119,13 @@ impl Nodes for Image {
     #[inline(always)]
     fn key_v6(&self, keys: u32, key_nodes: u32, half: u64) -> u32 {
         image_key_v6(self.base, keys, key_nodes, half)
+    }
+}
+
+impl Network for Image {
+    #[inline(always)]
+    fn network(&self, packet: &Packet, payload: Payload, way: Way) -> AnswerBits {
+        AnswerBits(image_network(packet, self.base, payload.0.into(), way.to_bits()))
     }
 }
 
@@ -227,6 +236,16 @@ extern "C" fn image_key_v4(base: u32, keys: u32, key_nodes: u32, address: u32) -
 #[inline(never)]
 extern "C" fn image_key_v6(base: u32, keys: u32, key_nodes: u32, half: u64) -> u32 {
     image::key_v6(&Image { base }, keys, key_nodes, half)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn image_network(packet: *const Packet, base: u32, payload: u32, way: u32) -> u32 {
+    // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
+    let Some(packet) = (unsafe { packet.as_ref() }) else {
+        return AnswerBits::pack(Err(DropReason::PolicyUnavailable)).0;
+    };
+    network::answer(&Image { base }, packet, Payload(payload as u16), Way::from_bits(way)).0
 }
 
 #[unsafe(no_mangle)]
