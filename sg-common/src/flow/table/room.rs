@@ -1,7 +1,7 @@
 //! Finds a slot for a new flow: a free one, else one whose flow is over, else that of the flow which
 //! is missed least. An established flow never gives way.
 
-use super::{Choice, Context, Memory, Place, lowest_slot, matches};
+use super::{CANDIDATES, Choice, Context, Memory, Place, lowest_slot, matches};
 use crate::{
     branchless::{below, pick},
     flow::{Entry, FlowKey, FlowState, Life, SLOTS},
@@ -15,7 +15,10 @@ const ATTEMPTS: u32 = 4;
 pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
     let place = Choice::of(*key, context);
     for _ in 0..ATTEMPTS {
-        let mut index = emptier(memory, &place);
+        let mut index = former(memory, context, &place);
+        if index == NOWHERE {
+            index = emptier(memory, &place);
+        }
         if index == NOWHERE {
             index = oldest(memory, context, place.first, place.second);
         }
@@ -32,6 +35,31 @@ pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &Flow
 
 /// What stands for no entry.
 const NOWHERE: u32 = u32::MAX;
+
+/// A slot whose flow is over and has the tag of the new one, or [`NOWHERE`]: what is over of the same
+/// key goes first, so that it never hides what follows it from a search.
+#[inline(always)]
+fn former<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, place: &Choice) -> u32 {
+    let mut bucket = place.first;
+    for choice in 0..2 {
+        if choice == 1 {
+            bucket = place.second;
+        }
+        let Some(tags) = memory.bucket(bucket) else { return NOWHERE };
+        let mut mask = matches(tags, place.tag);
+        for _ in 0..CANDIDATES {
+            if mask == 0 {
+                break;
+            }
+            let index = bucket * SLOTS + (lowest_slot(mask) & (SLOTS - 1));
+            if memory.rank(context, index) == AT_ONCE {
+                return index;
+            }
+            mask &= mask.wrapping_sub(1);
+        }
+    }
+    NOWHERE
+}
 
 /// A free slot in the emptier of the two buckets, or [`NOWHERE`].
 #[inline(always)]

@@ -174,6 +174,20 @@ fn a_flow_begins_afresh_in_its_place() {
 }
 
 #[test]
+fn what_is_over_never_hides_what_follows_it() {
+    let heap = Heap::new(4);
+    // Each time the flow before it has expired, and other slots are free.
+    for round in 1..=20 {
+        let now = round * 1000;
+        assert!(insert(&heap, &at(&heap, now), &key(1), &opening(FlowState::Opening, round)));
+        let found = find(&heap, &at(&heap, now), &key(1)).map(|found| found.origin.rule());
+        assert_eq!(found, Some(round));
+    }
+    let used = heap.entries.iter().filter(|entry| entry.life.load() != 0).count();
+    assert_eq!(used, 1, "the same key, the same slot");
+}
+
+#[test]
 fn slots_are_named_by_the_lowest_bit_of_a_mask() {
     let bucket = Bucket::default();
     for slot in 0..SLOTS {
