@@ -23,6 +23,7 @@ use std::{
 };
 
 pub mod program;
+pub mod tun;
 
 /// Whether the process has the effective user id of root.
 #[must_use]
@@ -182,6 +183,45 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
+/// Something that an interface does for the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offloading {
+    /// Cuts large TCP packets.
+    Tso,
+    /// Cuts large packets in software.
+    Gso,
+    /// Joins packets that follow each other.
+    Gro,
+}
+
+/// Switches an offload of an interface of the calling thread's network namespace on or off.
+///
+/// # Errors
+/// There is no such interface, or it cannot do that.
+pub fn set_offloading(interface: &str, what: Offloading, on: bool) -> io::Result<()> {
+    /// `struct ifreq` with a pointer to `struct ethtool_value`.
+    #[repr(C)]
+    struct Request {
+        name: [u8; 16],
+        value: *mut [u32; 2],
+        padding: [u8; 16],
+    }
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    let command = match what {
+        Offloading::Tso => 0x1f,
+        Offloading::Gso => 0x24,
+        Offloading::Gro => 0x2c,
+    };
+    let mut value = [command, u32::from(on)];
+    let mut request = Request { name: [0; 16], value: &raw mut value, padding: [0; 16] };
+    for (to, from) in request.name.iter_mut().take(15).zip(interface.bytes()) {
+        *to = from;
+    }
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    // SAFETY: the request is as long as the kernel's; it and what it points at outlive the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) }).map(drop)
+}
+
 /// A socket that sends and receives whole frames on one interface of the calling thread's network
 /// namespace. The type is the standard library's datagram socket for its `send`, `recv` and
 /// timeouts; it never sees frames that the interface sends.
@@ -189,8 +229,17 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 /// # Errors
 /// There is no such interface, or the kernel refuses.
 pub fn packet_socket(interface: &str) -> io::Result<UdpSocket> {
+    packet_socket_of(interface, u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?)
+}
+
+/// As [`packet_socket`], for frames of one EtherType. Unlike a socket for all frames it is served
+/// where the protocols of the stack are, behind XDP and TC ingress.
+///
+/// # Errors
+/// As [`packet_socket`].
+pub fn packet_socket_of(interface: &str, ethertype: u16) -> io::Result<UdpSocket> {
     let index = interface_index(interface)?;
-    let protocol = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?.to_be();
+    let protocol = ethertype.to_be();
     // SAFETY: socket takes integers; the result is a fresh descriptor that nobody else owns.
     let socket = unsafe {
         OwnedFd::from_raw_fd(check(libc::socket(
@@ -206,32 +255,24 @@ pub fn packet_socket(interface: &str) -> io::Result<UdpSocket> {
     address.sll_protocol = protocol;
     address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
     let length = u32::try_from(mem::size_of_val(&address)).map_err(io::Error::other)?;
+    // Bursts are kept until somebody looks.
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 8 << 20)?;
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
     Ok(UdpSocket::from(socket))
 }
 
-/// A tun interface of this name in the calling thread's network namespace: what is written to the file
-/// is received by the interface, what the interface sends is read from it. IP packets without any
-/// frame; the interface goes with the file.
+/// From here on every frame that a packet socket sends or receives begins with a `virtio_net_hdr`:
+/// it tells how the frame is to be cut, and how much of it lies in the linear part.
 ///
 /// # Errors
-/// The name is taken or too long, or there is no `/dev/net/tun`.
-pub fn tun(name: &str) -> io::Result<File> {
-    let file = File::options().read(true).write(true).open("/dev/net/tun")?;
-    // SAFETY: an all-zero ifreq is a valid value of it.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).map_err(io::Error::other)?;
-    // SAFETY: the request is an ifreq, as this ioctl wants, and outlives the call.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
-    Ok(file)
+/// The kernel's refusal.
+pub fn with_offload_header(socket: &UdpSocket) -> io::Result<()> {
+    set_option(socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)
 }
+
+/// From `linux/if_packet.h`.
+const PACKET_VNET_HDR: libc::c_int = 15;
 
 fn set_option(
     socket: &impl AsRawFd,

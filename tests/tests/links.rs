@@ -13,7 +13,7 @@ use sg_tests::{
     counters::Counters,
     lab::{Agent, Namespace, arena::Family, can_run},
     packet::{Packet, Tcp},
-    syscall,
+    syscall::tun,
 };
 
 const POLICY: &str = "version: 1
@@ -54,7 +54,7 @@ fn bare_ip_is_judged_like_the_same_packet_in_a_frame() -> Result<()> {
         return Ok(());
     }
     let machine = Namespace::machine("machine")?;
-    let mut tunnel: File = machine.enter(|| Ok(syscall::tun("t0")?))?;
+    let mut tunnel: File = machine.enter(|| Ok(tun::open("t0", tun::Kind::Tun)?))?;
     machine.ip(&[
         "link set t0 up",
         "address add 10.70.0.1/24 dev t0",

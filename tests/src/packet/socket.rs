@@ -29,6 +29,43 @@ impl PacketSocket {
         })
     }
 
+    /// As [`Self::open`], for what reaches the stack as this EtherType: behind XDP and TC ingress,
+    /// where an allowed frame arrives and a dropped one does not.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn behind_hooks(namespace: &Namespace, interface: &str, ethertype: u16) -> Result<Self> {
+        namespace.enter(|| {
+            let socket = syscall::packet_socket_of(interface, ethertype);
+            socket.map(Self).with_context(|| format!("listen on {interface} in {}", namespace.name()))
+        })
+    }
+
+    /// From here on every frame begins with a `virtio_net_hdr` of ten octets.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn with_offload_header(self) -> Result<Self> {
+        syscall::with_offload_header(&self.0)?;
+        Ok(self)
+    }
+
+    /// A frame that is there already.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pending(&self) -> Result<Option<Vec<u8>>> {
+        let mut buffer = vec![0; 1 << 18];
+        self.0.set_nonblocking(true)?;
+        let received = self.0.recv(&mut buffer);
+        self.0.set_nonblocking(false)?;
+        match received {
+            Ok(length) => Ok(Some(buffer[..length].to_vec())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).context("capture"),
+        }
+    }
+
     /// Sends a frame. That TC drops it on its way out is no error here.
     ///
     /// # Errors

@@ -24,6 +24,15 @@ pub enum Hook {
     TcEgress,
 }
 
+/// A VLAN tag.
+#[derive(Clone, Copy, Debug)]
+pub struct Push {
+    /// The tag protocol: 0x8100 or 0x88a8.
+    pub protocol: u16,
+    /// Priority and VLAN id.
+    pub id: u16,
+}
+
 /// An attached program; detached when dropped.
 #[derive(Debug)]
 pub struct Foreign {
@@ -69,26 +78,49 @@ impl Foreign {
     /// # Errors
     /// The kernel's refusal: the hook is taken, for instance.
     pub fn attach(interface: &str, hook: Hook, name: &str, verdict: i32) -> io::Result<Self> {
+        let [a, b, c, d] = verdict.to_ne_bytes();
+        // r0 = verdict; exit
+        Self::load(interface, hook, name, &[0xb7, 0, 0, 0, a, b, c, d, 0x95, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// A program at a TC hook that puts every packet behind one more VLAN tag, beside the frame: as
+    /// network cards take it out of what they receive.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn push_tag(interface: &str, hook: Hook, tag: Push) -> io::Result<Self> {
+        let [p, q] = tag.protocol.to_be_bytes();
+        let [i, j] = tag.id.to_ne_bytes();
+        #[rustfmt::skip]
+        let code = [
+            0xb7, 2, 0, 0, p, q, 0, 0, // r2 = protocol, in network order
+            0xb7, 3, 0, 0, i, j, 0, 0, // r3 = id
+            0x85, 0, 0, 0, 18, 0, 0, 0, // skb_vlan_push(r1, r2, r3)
+            0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, // r0 = -1: the next program decides
+            0x95, 0, 0, 0, 0, 0, 0, 0, // exit
+        ];
+        Self::load(interface, hook, "push_tag", &code)
+    }
+
+    fn load(interface: &str, hook: Hook, name: &str, code: &[u8]) -> io::Result<Self> {
         let (kind, attach, flags) = match hook {
             Hook::Xdp => (6_u32, 37_u32, 4_u32), // XDP_FLAGS_DRV_MODE
             Hook::TcIngress => (3, 46, 0),
             Hook::TcEgress => (3, 47, 0),
         };
-        let [a, b, c, d] = verdict.to_ne_bytes();
-        // r0 = verdict; exit
-        let code = [0xb7, 0, 0, 0, a, b, c, d, 0x95, 0, 0, 0, 0, 0, 0, 0];
         let mut label = [0; 16];
         for (to, from) in label.iter_mut().take(15).zip(name.bytes()) {
             *to = from;
         }
+        let instructions = u32::try_from(code.len() / 8).map_err(io::Error::other)?;
         let mut load = Attributes::new(&[
             (0, &kind.to_ne_bytes()),
-            (4, &2_u32.to_ne_bytes()),
-            (8, &address(&code)),
+            (4, &instructions.to_ne_bytes()),
+            (8, &(code.as_ptr() as u64).to_ne_bytes()),
             (16, &address(b"GPL\0")),
             (48, &label),
         ]);
-        // SAFETY: the addresses are those of two instructions and a C string, both alive.
+        // SAFETY: the addresses are those of the instructions and a C string, both alive.
         let program = unsafe { OwnedFd::from_raw_fd(load.call(PROGRAM_LOAD)?) };
         let mut create = Attributes::new(&[
             (0, &program.as_raw_fd().to_ne_bytes()),
