@@ -8,7 +8,6 @@
 
 use std::{
     ffi::CString,
-    fs::File,
     io, mem,
     net::UdpSocket,
     os::{

@@ -253,24 +253,3 @@ impl Path {
         self.frame(&self.ip(UDP, &self.udp(ports, data)))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The examples of RFC 1071, and a datagram checked by hand.
-    #[test]
-    fn octets_are_those_of_the_rfcs() {
-        assert_eq!(sum(&[&[0x00, 0x01, 0xf2, 0x03], &[0xf4, 0xf5, 0xf6, 0xf7]]), (!0xddf2_u16).to_be_bytes());
-        let host = |last| Host { mac: [2, 0, 0, 0, 0, last], v4: [10, 0, 0, last], v6: [last; 16] };
-        let path = Path { family: Family::V4, from: host(1), to: host(2) };
-        let expected = [
-            0x45, 0, 0, 29, 0, 0, 0x40, 0, 64, 17, 0x26, 0xce, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
-            0, 1, 0, 2, 0, 9, 0x8a, 0xd6, b'a', // UDP
-        ];
-        assert_eq!(path.ip(UDP, &path.udp((1, 2), b"a")), expected);
-        let tags = tagged(&path.frame(&expected), &[(0x88a8, 6), (0x8100, 5)]);
-        assert_eq!(tags[12..22], [0x88, 0xa8, 0, 6, 0x81, 0, 0, 5, 8, 0]);
-        assert_eq!(untagged(&tags), (path.frame(&expected), 2));
-    }
-}
