@@ -10,7 +10,7 @@
 use std::{
     env, fs,
     path::Path,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +19,9 @@ use sg_tests::{
     agreement::{Case, Difference, Kernel, Tally, Trial, shrink::shrink, traffic},
     lab::can_run,
 };
+
+/// How long a failure may take to be made small.
+const SHRINKING: Duration = Duration::from_secs(60);
 
 /// Where what once failed is kept.
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions/agreement");
@@ -49,11 +52,17 @@ fn report(case: &Case, difference: &Difference, mut kernel: Option<&mut Kernel>,
     // Nothing behind the step that shows it matters.
     let mut case = case.clone();
     case.steps.truncate(difference.step + 1);
-    let small = shrink(&case, |case| match Trial::run(case, kernel.as_deref_mut(), &mut Tally::default()) {
-        Ok(()) => false,
-        Err(difference) => {
-            told = format!("{difference}");
-            true
+    let until = Instant::now() + SHRINKING;
+    let small = shrink(&case, |case| {
+        if Instant::now() > until {
+            return false;
+        }
+        match Trial::run(case, kernel.as_deref_mut(), &mut Tally::default()) {
+            Ok(()) => false,
+            Err(difference) => {
+                told = format!("{difference}");
+                true
+            }
         }
     });
     bail!("{title}\n{told}\nkeep this as a file in {REGRESSIONS}:\n\n# {title}\n{small}");
