@@ -70,7 +70,7 @@ pub fn words_of(entry: &Entry) -> [&Word; ENTRY_WORDS] {
 /// The words of a datagram's place, in the order in memory.
 #[must_use]
 pub const fn words_of_datagram(place: &Datagram) -> [&Word; 8] {
-    let Datagram { life, key: [k0, k1, k2, k3, k4], transport: [t0, t1] } = place;
+    let Datagram { life, key: [k0, k1, k2, k3, k4], told: [t0, t1] } = place;
     [life, k0, k1, k2, k3, k4, t0, t1]
 }
 

@@ -6,15 +6,15 @@
 //! not know, so that whoever asks tells it whether there is room for one more
 //! ([`Reference::has_room`]), and which of them had to give way ([`Reference::forget`]).
 
-use std::net::IpAddr;
-
 use sg_agent::policy::{InterfaceEntry, Mode, Policy, Side};
 use sg_common::{
+    addr::Family,
     flow::Timeout,
     tuple::{Direction, Selector, Table},
     verdict::{AllowReason, DropReason, RuleNumber, Verdict},
 };
 
+mod datagrams;
 pub mod flow;
 mod infrastructure;
 mod question;
@@ -23,9 +23,10 @@ pub mod read;
 pub mod rules;
 
 use self::{
-    flow::{Flow, Identity, State},
+    datagrams::Datagrams,
+    flow::{Flow, Identity, Mark, State},
     question::{ACK, FIN, Question, RST, SYN},
-    read::{Body, Fragment, Frame, Packet},
+    read::{Body, Frame},
     rules::Rules,
 };
 
@@ -51,21 +52,9 @@ pub struct Reference {
     keeps_flows: bool,
     timeouts: [u32; 8],
     flows: Vec<Flow>,
-    datagrams: Vec<Datagram>,
+    datagrams: Datagrams,
     /// Whether the next packet may open a flow.
     pub has_room: bool,
-}
-
-/// What the first fragment of a datagram told.
-#[derive(Clone, Debug)]
-struct Datagram {
-    source: IpAddr,
-    destination: IpAddr,
-    fragment: Fragment,
-    /// The first fragment, with all that only it tells.
-    first: Packet,
-    has_passed: bool,
-    began: u32,
 }
 
 /// Why a packet passes, or why not.
@@ -87,7 +76,7 @@ impl Reference {
             keeps_flows,
             timeouts,
             flows: vec![],
-            datagrams: vec![],
+            datagrams: Datagrams::default(),
             has_room: true,
         }
     }
@@ -104,9 +93,7 @@ impl Reference {
         for flow in &mut self.flows {
             flow.seen = flow.seen.wrapping_sub(ticks);
         }
-        for datagram in &mut self.datagrams {
-            datagram.began = datagram.began.wrapping_sub(ticks);
-        }
+        self.datagrams.age(ticks);
     }
 
     /// The flows that live at tick `now`.
@@ -122,14 +109,13 @@ impl Reference {
     /// Judges an Ethernet frame that goes into the kernel, or out of it, at tick `now`.
     pub fn judge(&mut self, is_ingress: bool, frame: &[u8], is_gso: bool, now: u32) -> Answer {
         self.flows.retain(|flow| !flow.is_over(now, &self.timeouts));
-        let longest = self.timeouts[Timeout::Fragment as usize];
-        self.datagrams.retain(|datagram| now.wrapping_sub(datagram.began) <= longest);
+        self.datagrams.end(now, self.timeouts[Timeout::Fragment as usize]);
         let is_inbound = is_ingress == (self.entry.side == Side::Host);
         let direction = if is_inbound { Direction::Inbound } else { Direction::Outbound };
         let mut has_opened = false;
         let mac = read::source_mac(frame);
         let judgement = read::frame(frame, is_gso).and_then(|frame| match frame {
-            Frame::Ip(packet) if packet.is_later() => self.rejoin(&packet).map(Frame::Ip),
+            Frame::Ip(packet) if packet.is_later() => self.datagrams.rejoin(&packet).map(Frame::Ip),
             other => Ok(other),
         });
         let judgement = judgement.and_then(|readable| {
@@ -144,7 +130,7 @@ impl Reference {
                 Frame::Ip(packet) => {
                     let question = Question { packet: &packet, direction, bytes: frame.len() as u64, now };
                     let judgement = checked.and_then(|()| self.ip(&question, &mut has_opened));
-                    self.keep(&packet, judgement.is_ok(), now);
+                    self.datagrams.keep(&packet, judgement.err(), self.generation, now);
                     judgement
                 }
             }
@@ -157,36 +143,6 @@ impl Reference {
             direction,
             is_audited: self.entry.mode == Mode::Audit,
             has_opened,
-        }
-    }
-
-    /// Section 3: a later fragment is judged by what the first one told.
-    fn rejoin(&self, packet: &Packet) -> Result<Packet, DropReason> {
-        let known = self.datagrams.iter().find(|datagram| datagram.is_of(packet));
-        let first = &known.ok_or(DropReason::FragmentWithoutFirst)?.first;
-        if packet.fragment.is_some_and(|fragment| fragment.offset < first.headers) {
-            // It would replace what was judged.
-            return Err(DropReason::Malformed);
-        }
-        let mut body = first.body.clone();
-        match &mut body {
-            Body::Tcp(segment) => segment.flags = 0,
-            Body::Icmp(message) => (message.quote, message.target) = (None, None),
-            Body::Udp(..) | Body::Opaque => {}
-        }
-        Ok(Packet { protocol: first.protocol, body, ..packet.clone() })
-    }
-
-    /// Remembers what a first fragment told. One that was dropped never replaces one that passed.
-    fn keep(&mut self, packet: &Packet, has_passed: bool, now: u32) {
-        let Some(fragment) = packet.fragment.filter(|fragment| fragment.offset == 0) else { return };
-        let Packet { source, destination, .. } = *packet;
-        let datagram =
-            Datagram { source, destination, fragment, first: packet.clone(), has_passed, began: now };
-        match self.datagrams.iter_mut().find(|datagram| datagram.is_of(packet)) {
-            Some(known) if known.has_passed && !has_passed => {}
-            Some(known) => *known = datagram,
-            None => self.datagrams.push(datagram),
         }
     }
 
@@ -223,6 +179,9 @@ impl Reference {
         if let Some(rule) = self.related(question) {
             return Ok((AllowReason::Flow, Some(rule)));
         }
+        if self.quotes_untracked(question) {
+            return Ok((AllowReason::Flow, None));
+        }
         // 7. The rules.
         let (local, remote) = question.ends();
         let Some(rule) = self.rules.ask(question.direction, local, remote, question.selector()) else {
@@ -258,35 +217,35 @@ impl Reference {
 
     /// A packet of a flow that is known: sections 5 and 6.
     fn carry_on(&mut self, at: usize, question: &Question<'_>) -> Judgement {
-        let flow = &mut self.flows[at];
-        let is_older = flow.generation != self.generation;
-        if (is_older && !self.keeps_flows) || flow.state == State::Revoked {
+        let Self { flows, rules, timeouts, generation, .. } = self;
+        let flow = &mut flows[at];
+        let now = question.now;
+        let is_older = flow.generation != *generation;
+        let mut state = flow.state;
+        if (is_older && !self.keeps_flows) || state == State::Revoked {
             let Identity { local, remote, .. } = flow.identity;
-            match self.rules.ask(flow.opener, local, remote, flow.selector) {
-                Some(rule) => {
-                    flow.generation = self.generation;
-                    flow.rule = rule;
-                    if flow.state == State::Revoked {
-                        flow.note(flow.alive_again(), question.now, &self.timeouts);
-                    }
-                }
-                None => {
-                    flow.note(State::Revoked, question.now, &self.timeouts);
-                    return Err(DropReason::Revoked);
-                }
+            let Some(rule) = rules.ask(flow.opener, local, remote, flow.selector) else {
+                flow.note(State::Revoked, now, timeouts);
+                return Err(DropReason::Revoked);
+            };
+            (flow.generation, flow.rule) = (*generation, rule);
+            if state == State::Revoked {
+                state = flow.alive_again();
             }
         }
-        let (state, ends) = match &question.packet.body {
-            // Part of a packet that has been seen.
-            _ if question.packet.is_later() => (flow.state, false),
+        match &question.packet.body {
+            // Part of a packet that has been seen, and may have ended the connection.
+            Body::Tcp(_) if question.packet.is_later() => {}
+            _ if question.packet.is_later() => flow.note(state, now, timeouts),
             Body::Tcp(segment) => {
-                (flow.after_segment(question.direction, segment), segment.flags & (RST | FIN) != 0)
+                let next = flow.after_segment(state, question.direction, segment);
+                if segment.flags & (RST | FIN) == 0 {
+                    flow.note(next, now, timeouts);
+                } else if next != flow.state {
+                    flow.end(next, now, timeouts);
+                }
             }
-            _ => (flow.after_datagram(question.direction), false),
-        };
-        // What ends a connection never lengthens it.
-        if state != flow.state || !ends {
-            flow.note(state, question.now, &self.timeouts);
+            _ => flow.note(flow.after_datagram(state, question.direction), now, timeouts),
         }
         flow.count(question.direction, question.bytes);
         Ok((AllowReason::Flow, Some(flow.rule)))
@@ -340,35 +299,43 @@ impl Reference {
         })
     }
 
-    /// Whether the packet needs no flow: it is admitted from any address and the other direction is
-    /// open whole, or it is the answer to such a one.
+    /// Whether the packet needs no flow.
     fn is_untracked(&self, question: &Question<'_>) -> bool {
-        let Selector { table, .. } = question.selector();
-        if !matches!(table, Table::Tcp | Table::Udp) {
-            return false;
-        }
-        let family = question.family();
-        let there = question.direction;
-        let back = there.reverse();
-        let asks = self.rules.is_open(there, family, question.selector())
-            && self.rules.is_whole(back, family, table);
-        let value = match &question.packet.body {
+        let Selector { table, value } = question.selector();
+        let source = match &question.packet.body {
             Body::Tcp(segment) => segment.ports.0,
             Body::Udp(source, _) => *source,
             Body::Icmp(_) | Body::Opaque => 0,
         };
-        let answers = !question.is_bare_syn()
-            && self.rules.is_whole(there, family, table)
-            && self.rules.is_open(back, family, Selector { table, value });
+        let ports = (source, value);
+        let (asks, answers) = self.untracked(question.family(), table, question.direction, ports);
+        asks || (answers && !question.is_bare_syn())
+    }
+
+    /// Whether an ICMP error quotes a packet that went the other way and needed no flow.
+    fn quotes_untracked(&self, question: &Question<'_>) -> bool {
+        let Some(Identity { protocol, mark: Mark::Ports(local, remote), .. }) = question.quoted() else {
+            return false;
+        };
+        let table = if protocol == 6 { Table::Tcp } else { Table::Udp };
+        let went = question.direction.reverse();
+        let ports = if went == Direction::Outbound { (local, remote) } else { (remote, local) };
+        let (asks, answers) = self.untracked(question.family(), table, went, ports);
         asks || answers
     }
-}
 
-impl Datagram {
-    /// Whether a fragment is of it.
-    fn is_of(&self, packet: &Packet) -> bool {
-        let Datagram { source, destination, fragment: Fragment { id, protocol, .. }, .. } = *self;
-        packet.fragment.is_some_and(|fragment| (fragment.id, fragment.protocol) == (id, protocol))
-            && (packet.source, packet.destination) == (source, destination)
+    /// Whether a packet from one port to another is admitted from any address while the other
+    /// direction is open whole, and whether it is the answer to such a one.
+    fn untracked(
+        &self,
+        family: Family,
+        table: Table,
+        there: Direction,
+        (source, destination): (u16, u16),
+    ) -> (bool, bool) {
+        let is_open = |direction, value| self.rules.is_open(direction, family, Selector { table, value });
+        let is_whole = |direction| self.rules.is_whole(direction, family, table);
+        let back = there.reverse();
+        (is_open(there, destination) && is_whole(back), is_whole(there) && is_open(back, source))
     }
 }

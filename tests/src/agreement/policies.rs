@@ -69,6 +69,7 @@ pub struct Draft {
     rules: [[Option<Vec<String>>; 2]; 2],
     side: &'static str,
     has_mac: bool,
+    has_link_local: bool,
     settings: Vec<String>,
 }
 
@@ -89,7 +90,13 @@ impl Draft {
         if dice.once_in(3) {
             settings.push("permit_ethertypes: [0x88cc, 0x8847]".to_owned());
         }
-        let mut draft = Self { rules: Default::default(), side, has_mac: dice.once_in(2), settings };
+        let mut draft = Self {
+            rules: Default::default(),
+            side,
+            has_mac: dice.once_in(2),
+            has_link_local: dice.once_in(2),
+            settings,
+        };
         for group in 0..GROUPS.len() {
             draft.rules[group] = [some_rules(dice, 0), some_rules(dice, 1)];
         }
@@ -160,7 +167,9 @@ impl Draft {
                 }
             }
         }
-        let mut addresses = LOCALS.map(|address| format!("\"{address}\"")).join(", ");
+        let listed = if self.has_link_local { &LOCALS[..] } else { &LOCALS[..2] };
+        let mut addresses =
+            listed.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
         if self.has_mac {
             let _ = write!(addresses, ", \"{MAC}\"");
         }

@@ -182,6 +182,14 @@ impl Flow {
         }
     }
 
+    /// Moves to `state` by a packet that ends the flow: its life becomes no longer by that.
+    pub fn end(&mut self, state: State, now: u32, timeouts: &[u32; 8]) {
+        let before = self.seen.wrapping_add(timeouts[self.timeout() as usize]);
+        self.state = state;
+        let latest = before.wrapping_sub(timeouts[self.timeout() as usize]);
+        self.seen = if distance(latest, now) < 0 { now } else { latest };
+    }
+
     /// Counts a packet.
     pub fn count(&mut self, direction: Direction, bytes: u64) {
         self.packets[direction as usize] += 1;
@@ -200,18 +208,18 @@ impl Flow {
         }
     }
 
-    /// The state after a packet of another protocol than TCP.
+    /// The state after a packet of another protocol than TCP, from `state` on.
     #[must_use]
-    pub fn after_datagram(&self, direction: Direction) -> State {
-        match (self.state, direction == self.opener) {
+    pub fn after_datagram(&self, state: State, direction: Direction) -> State {
+        match (state, direction == self.opener) {
             (State::UdpOneWay, false) => State::UdpExchange,
             (State::UdpExchange, true) => State::UdpStream,
             (state, _) => state,
         }
     }
 
-    /// The state after a TCP segment, with what each side has sent kept up.
-    pub fn after_segment(&mut self, direction: Direction, segment: &Segment) -> State {
+    /// The state after a TCP segment, from `state` on, with what each side has sent kept up.
+    pub fn after_segment(&mut self, state: State, direction: Direction, segment: &Segment) -> State {
         let is_opener = direction == self.opener;
         let sent = self.sent[direction as usize];
         let heard = self.sent[direction.reverse() as usize];
@@ -220,11 +228,11 @@ impl Flow {
 
         if has(RST) {
             // RFC 5961: the very next number, or the refusal of a SYN.
-            let refuses = self.state == State::Opening && !is_opener && acknowledges_all;
-            let is_next = self.state != State::Opening && sent == Some(segment.sequence);
-            let is_over = matches!(self.state, State::Closing | State::Revoked);
+            let refuses = state == State::Opening && !is_opener && acknowledges_all;
+            let is_next = state != State::Opening && sent == Some(segment.sequence);
+            let is_over = matches!(state, State::Closing | State::Revoked);
             let counts = (refuses || is_next) && segment.is_sum_right;
-            return if counts && !is_over { State::Closing } else { self.state };
+            return if counts && !is_over { State::Closing } else { state };
         }
 
         let next = after(segment);
@@ -234,14 +242,14 @@ impl Flow {
             self.sent[direction as usize] = mark(next);
         }
 
-        let open = match self.state {
+        let open = match state {
             State::Opening if !is_opener && has(SYN) => {
                 return if acknowledges_all { State::Answered } else { State::Opening };
             }
             // A connection that was picked up in the middle.
             State::Opening if !is_opener && has(ACK) => State::Established,
             State::Answered if is_opener && acknowledges_all && !has(SYN) => State::Established,
-            State::Established | State::FinOpener | State::FinReplier => self.state,
+            State::Established | State::FinOpener | State::FinReplier => state,
             other => return other,
         };
         match (open, has(FIN) && is_plausible, is_opener) {

@@ -1,6 +1,6 @@
 //! The infrastructure set and the source check: sections 2 and 4 of `docs/semantics.md`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use sg_agent::policy::{InterfaceEntry, Side};
 use sg_common::{tuple::Direction, verdict::DropReason};
@@ -19,7 +19,7 @@ pub(super) fn passes(
     let is_from_guest = entry.side == Side::Guest && direction == Direction::Outbound;
     let on = entry.infrastructure;
     match &packet.body {
-        Body::Udp(source, destination) if on.dhcp => {
+        Body::Udp(source, destination) => {
             let (client, server) = if packet.source.is_ipv4() { (68, 67) } else { (546, 547) };
             let is_answer = (*source, *destination) == (server, client);
             let is_request = (*source, *destination) == (client, server);
@@ -27,15 +27,15 @@ pub(super) fn passes(
                 return Err(DropReason::DhcpServerFromGuest);
             }
             if direction == Direction::Inbound {
-                return Ok(is_answer);
+                return Ok(is_answer && on.dhcp);
             }
             if is_request {
                 speaks_for_itself(entry, direction, packet.source)?;
             }
-            Ok(is_request)
+            Ok(is_request && on.dhcp)
         }
         Body::Icmp(message) if packet.source.is_ipv6() => match message.kind {
-            133..=137 if on.ndp => {
+            133..=137 => {
                 let is_router = [134, 137].contains(&message.kind);
                 if is_from_guest && is_router {
                     return Err(DropReason::RouterAdvertisementFromGuest);
@@ -48,10 +48,16 @@ pub(super) fn passes(
                     return Ok(false);
                 }
                 speaks_for_itself(entry, direction, packet.source)?;
-                if let (136, Some(target)) = (message.kind, message.target) {
+                // An advertisement is about the sender; so is the question whether an address is free.
+                let is_about_itself = match message.kind {
+                    136 => true,
+                    135 => packet.source.is_unspecified(),
+                    _ => false,
+                };
+                if let (true, Some(target)) = (is_about_itself, message.target) {
                     speaks_for_itself(entry, direction, target.into())?;
                 }
-                Ok(true)
+                Ok(on.ndp)
             }
             130..=132 | 143 if on.mld => {
                 let is_near = match packet.source {
@@ -77,8 +83,8 @@ pub(super) fn hardware(entry: &InterfaceEntry, direction: Direction, mac: [u8; 6
     if is_checked(entry, direction) && !is_own { Err(DropReason::SourceCheck) } else { Ok(()) }
 }
 
-/// Whether the sender of an ARP message is who it says: the sender of the frame, and with an address
-/// of its own.
+/// Whether the sender of an ARP message is who it says: the sender of the frame, with an address of its
+/// own, or with none yet that asks for such a one.
 ///
 /// # Errors
 /// It is not.
@@ -88,10 +94,9 @@ pub(super) fn arp(
     mac: [u8; 6],
     arp: &Arp,
 ) -> Result<(), DropReason> {
-    if is_checked(entry, direction) && arp.hardware != Some(mac) {
-        return Err(DropReason::SourceCheck);
-    }
-    speaks_for_itself(entry, direction, arp.sender)
+    let asks = arp.sender.is_unspecified();
+    let is_itself = arp.hardware == Some(mac) && is_own(entry, if asks { arp.target } else { arp.sender });
+    if is_checked(entry, direction) && !is_itself { Err(DropReason::SourceCheck) } else { Ok(()) }
 }
 
 /// Whether the instance's end of a packet is an address of its own, or one of many hosts that it is
@@ -114,17 +119,20 @@ pub(super) fn addresses(
 }
 
 /// While an instance finds its place on the network it may also speak from an address that it gives
-/// itself for the link, and from none.
+/// itself for the link, unless such a one is listed, and from none.
 fn speaks_for_itself(
     entry: &InterfaceEntry,
     direction: Direction,
     address: IpAddr,
 ) -> Result<(), DropReason> {
-    let is_for_the_link = match address {
-        IpAddr::V4(address) => address.is_unspecified(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address == Ipv6Addr::UNSPECIFIED,
+    let is_link_local = |address: IpAddr| match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    if is_checked(entry, direction) && !is_for_the_link && !is_own(entry, address) {
+    let mut listed = entry.addresses.iter().flatten();
+    let lists_one = listed.any(|own| is_link_local(own.first().into()));
+    let is_free = address.is_unspecified() || (is_link_local(address) && !lists_one);
+    if is_checked(entry, direction) && !is_free && !is_own(entry, address) {
         return Err(DropReason::SourceCheck);
     }
     Ok(())

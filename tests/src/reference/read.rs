@@ -28,6 +28,8 @@ pub struct Arp {
     pub hardware: Option<[u8; 6]>,
     /// Its IPv4 address.
     pub sender: IpAddr,
+    /// The IPv4 address that it asks for.
+    pub target: IpAddr,
 }
 
 /// An IP packet.
@@ -157,8 +159,9 @@ fn arp(bytes: &[u8]) -> Result<Arp, DropReason> {
     let message = bytes.get(..28).ok_or(MALFORMED)?;
     let mut hardware = [0; 6];
     hardware.copy_from_slice(&message[8..14]);
+    let address = |at| Ok::<IpAddr, DropReason>(Ipv4Addr::from(number(message, at, 4)?).into());
     let is_usual = message[2..6] == [0x08, 0x00, 6, 4];
-    Ok(Arp { hardware: is_usual.then_some(hardware), sender: Ipv4Addr::from(number(message, 14, 4)?).into() })
+    Ok(Arp { hardware: is_usual.then_some(hardware), sender: address(14)?, target: address(24)? })
 }
 
 /// The big-endian number of `length` octets at `at`.
@@ -373,11 +376,12 @@ fn body(packet: &Packet, bytes: &[u8], is_gso: bool) -> Result<(Body, usize), Dr
             let kind = octet(bytes, 0)?;
             let is_v6 = packet.source.is_ipv6();
             let target = match kind {
-                135 | 136 if is_v6 => {
+                // One that is too short is about nobody.
+                135 | 136 if is_v6 => bytes.get(8..24).map(|target| {
                     let mut octets = [0; 16];
-                    octets.copy_from_slice(bytes.get(8..24).ok_or(MALFORMED)?);
-                    Some(Ipv6Addr::from(octets))
-                }
+                    octets.copy_from_slice(target);
+                    Ipv6Addr::from(octets)
+                }),
                 _ => None,
             };
             let is_error = if is_v6 { [1, 2, 3, 4].contains(&kind) } else { [3, 4, 11, 12].contains(&kind) };
