@@ -5,10 +5,16 @@
 //! shares code with the datapath: what the lab says about a packet comes from the RFCs, so that a
 //! mistake of the parser cannot hide in the tests of it. [`programs`] and [`memory`] are the datapath
 //! itself, in the kernel without an agent and in user space, to be compared.
+//!
+//! [`reference`] says a second time, slowly, what becomes of a packet; [`agreement`] makes up sequences
+//! and compares it with both forms of the datapath. [`oracle`] lets nftables judge the same traffic.
 
+pub mod agreement;
 pub mod counters;
 pub mod lab;
 pub mod memory;
+pub mod oracle;
 pub mod packet;
 pub mod programs;
+pub mod reference;
 pub mod syscall;

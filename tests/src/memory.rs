@@ -9,12 +9,14 @@ use sg_common::{
         datagram::DATAGRAMS,
         table::{Context, Memory},
     },
+    shared::Word,
     wire::{LinkLayer, Packet, Slice, parse},
 };
 
-use crate::programs::HASH_KEYS;
+use crate::programs::{HASH_KEYS, tables::ENTRY_WORDS};
 
 /// Flow buckets and entries, and what first fragments told, on the heap.
+#[derive(Debug)]
 pub struct Heap {
     buckets: Vec<Bucket>,
     entries: Vec<Entry>,
@@ -33,6 +35,45 @@ impl Heap {
     }
 }
 
+impl Heap {
+    /// Every bucket.
+    #[must_use]
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// Every entry: sixteen for each bucket.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Every place for what a first fragment told.
+    #[must_use]
+    pub fn datagrams(&self) -> &[Datagram] {
+        &self.datagrams
+    }
+}
+
+/// The words of an entry, in the order in memory.
+#[must_use]
+pub fn words_of(entry: &Entry) -> [&Word; ENTRY_WORDS] {
+    let Entry { life, origin, key, opening, packets, bytes, next_sequence, reserved } = entry;
+    let [k0, k1, k2, k3, k4] = key;
+    let [p0, p1] = packets;
+    let [b0, b1] = bytes;
+    let [n0, n1] = next_sequence;
+    let [r0, r1] = reserved;
+    [life, origin, k0, k1, k2, k3, k4, opening, p0, p1, b0, b1, n0, n1, r0, r1]
+}
+
+/// The words of a datagram's place, in the order in memory.
+#[must_use]
+pub const fn words_of_datagram(place: &Datagram) -> [&Word; 8] {
+    let Datagram { life, key: [k0, k1, k2, k3, k4], told: [t0, t1] } = place;
+    [life, k0, k1, k2, k3, k4, t0, t1]
+}
+
 impl Memory for Heap {
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.buckets.get(index as usize)
@@ -47,7 +88,8 @@ impl Memory for Heap {
     }
 }
 
-/// The decision in user space, with zone 0 alone and a clock that stands.
+/// The decision in user space, with zone 0 alone and a clock that the caller sets.
+#[derive(Debug)]
 pub struct UserSpace {
     memory: Heap,
     control: Control,
@@ -75,19 +117,39 @@ impl UserSpace {
         self.generation = generation;
     }
 
-    /// Judges one Ethernet frame.
+    /// With an empty table, these timeouts in ticks, and flows that live on or not when a policy no
+    /// longer allows them.
+    #[must_use]
+    pub fn tuned(buckets: u32, timeouts: [u32; 8], keeps_flows: bool) -> Self {
+        let mut made = Self::new(buckets);
+        made.control.timeouts = timeouts;
+        made.control.keep_flows = keeps_flows.into();
+        made
+    }
+
+    /// Judges one Ethernet frame at tick 1.
     pub fn judge(&self, image: &Image, hook: Hook, frame: &[u8]) -> Outcome {
+        self.judge_at(image, hook, Slice { frame, is_gso: false }, 1)
+    }
+
+    /// Judges one Ethernet frame at tick `now`.
+    pub fn judge_at(&self, image: &Image, hook: Hook, cursor: Slice<'_>, now: u32) -> Outcome {
         let mut packet = Packet::default();
-        let cursor = Slice { frame, is_gso: false };
         let payload = parse(&cursor, LinkLayer::Ethernet, 0, &mut packet);
         let tables = Tables {
             nodes: image,
             memory: &self.memory,
             control: &self.control,
             generation: self.generation,
-            now: 1,
+            now,
         };
-        decide(&tables, 0, hook, payload, &mut packet, frame.len() as u64)
+        decide(&tables, 0, hook, payload, &mut packet, cursor.frame.len() as u64)
+    }
+
+    /// The flow table.
+    #[must_use]
+    pub const fn heap(&self) -> &Heap {
+        &self.memory
     }
 
     /// What the flow table is asked with.

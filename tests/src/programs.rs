@@ -18,6 +18,8 @@ use sg_common::{
     tuple::Direction,
 };
 
+pub mod tables;
+
 /// The interface that test-run gives a packet: loopback, in every network namespace.
 pub const IFINDEX: u32 = 1;
 
@@ -43,6 +45,7 @@ pub struct Sizes {
 }
 
 /// The programs and their maps.
+#[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
     control: Control,

@@ -1,6 +1,6 @@
 //! The system calls that the standard library has no name for: namespaces, mounts, signals and
-//! packet sockets, and in [`program`] foreign eBPF programs. The only files of this crate with `unsafe`; every
-//! function is safe to call.
+//! packet sockets, in [`program`] foreign eBPF programs, and in [`mapping`] the memory of maps. The only
+//! files of this crate with `unsafe`; every function is safe to call.
 //!
 //! What a namespace is for, and when it goes away, is [`crate::lab`]'s business.
 
@@ -21,6 +21,7 @@ use std::{
     },
 };
 
+pub mod mapping;
 pub mod program;
 pub mod tun;
 

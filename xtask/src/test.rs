@@ -17,6 +17,8 @@ use tally::Tally;
 
 /// The package with the tests that need root.
 const PRIVILEGED: &str = "sg-tests";
+/// Set for tests that go on as long as is asked of them.
+const NIGHTLY_VAR: &str = "SG_NIGHTLY";
 /// Builds only for the kernel, and has no tests of its own.
 const PROGRAMS: &str = "sg-ebpf";
 
@@ -28,6 +30,10 @@ pub(crate) struct Options {
     /// Only the tests of this package
     #[arg(short, long)]
     package: Vec<String>,
+    /// As much of generated traffic as fits into a night's run: a million packets over a thousand
+    /// policies, 200 policies before nftables
+    #[arg(long)]
+    nightly: bool,
     /// Arguments for the test programs (--nocapture, --test-threads 1, …)
     #[arg(last = true)]
     harness: Vec<OsString>,
@@ -41,6 +47,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let privileged = workspace::is_root();
     let mut cargo = command(options, privileged);
     cargo.env(workspace::AGENT_VAR, workspace::binary("sg-agent", false));
+    if options.nightly {
+        cargo.env(NIGHTLY_VAR, "1");
+    }
     let (tally, passed) = counted(&mut cargo)?;
 
     if !privileged {

@@ -1,0 +1,20 @@
+//! The same question asked three ways: the [reference](crate::reference), `decide` in user space, and
+//! the loaded programs by test-run, over sequences of packets, waits and changes of the policy.
+//!
+//! [`case`] is such a sequence and its written form, [`policies`] and [`traffic`] make them up from a
+//! seed, [`trial`] runs one and tells where the answers part, and [`shrink`] makes what is left of
+//! it small enough to read.
+
+pub mod case;
+pub mod dice;
+mod kernel;
+pub mod policies;
+pub mod shrink;
+mod tables;
+pub mod traffic;
+pub mod trial;
+
+pub use case::{Case, Step};
+pub use dice::Dice;
+pub use kernel::Kernel;
+pub use trial::{Difference, Tally, Trial};

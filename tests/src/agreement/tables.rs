@@ -1,0 +1,199 @@
+//! Flow tables, compared word by word and with the reference's list.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sg_agent::{
+    compile::{self, Input, RuleNumbers, Zone},
+    document,
+    image::Image,
+    policy::{Membership, Policy},
+};
+use sg_common::{
+    addr::Addr,
+    flow::{Bucket, Entry, FlowKey, Life, Origin},
+    shared::Word,
+    tuple::{Protocol, Selector},
+};
+
+use super::kernel::SIZES;
+use crate::{
+    memory::{Heap, UserSpace, words_of, words_of_datagram},
+    programs::tables::{BUCKET_WORDS, DATAGRAM_WORDS, ENTRY_WORDS, FlowMaps},
+    reference::flow::{Flow, Identity, Mark},
+};
+
+/// A document's policy, and the image of its first interface entry as zone 0.
+pub(super) fn compiled(document: &str) -> Result<(Policy, Image)> {
+    let loaded = document::parse_str("policy.yaml", document, &document::Limits::default());
+    ensure!(loaded.errors.is_empty(), "{:?}\n{document}", loaded.errors);
+    let policy = loaded.policy.context("no policy")?;
+    let entry = policy.interfaces.first().context("no interface entry")?;
+    let zone = Zone {
+        groups: entry.groups.clone(),
+        side: entry.side,
+        mode: entry.mode,
+        source_check: entry.source_check,
+        infrastructure: entry.infrastructure,
+        own: entry.addresses.clone().unwrap_or_default(),
+        macs: entry.macs.clone(),
+        ethertypes: entry.permit_ethertypes.clone(),
+    };
+    let members = Membership::written(&policy);
+    let numbers = RuleNumbers::in_order(&policy);
+    let zones = [Some(zone)];
+    let input = Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
+    let image = compile::compile(&input, &compile::Limits { nodes: SIZES.nodes })?;
+    Ok((policy, image))
+}
+
+/// Moves an entry's times back.
+pub(super) fn age(life: &Word, opening: &Word, ticks: u32) {
+    let was = Life(life.load());
+    if let Some(state) = was.state() {
+        life.store(was.with(state, was.seen().wrapping_sub(ticks)).0);
+    }
+    opening.store(aged(opening.load(), ticks));
+}
+
+/// Moves the time of what is kept of a datagram back.
+pub(super) fn age_datagram(life: &Word, ticks: u32) {
+    if life.load() != 0 {
+        life.store(aged(life.load(), ticks));
+    }
+}
+
+/// A word whose low half is a tick, moved back.
+fn aged(word: u64, ticks: u32) -> u64 {
+    let high = word & !u64::from(u32::MAX);
+    high | u64::from((word as u32).wrapping_sub(ticks))
+}
+
+/// Moves all times in user space back.
+pub(super) fn age_all(user_space: &UserSpace, ticks: u32) {
+    for entry in user_space.heap().entries() {
+        age(&entry.life, &entry.opening, ticks);
+    }
+    for place in user_space.heap().datagrams() {
+        age_datagram(&place.life, ticks);
+    }
+}
+
+/// Every word of the tables in user space.
+pub(super) fn snapshot(heap: &Heap) -> Vec<u64> {
+    let tags = heap.buckets().iter().flat_map(|Bucket { tags }| tags);
+    let entries = heap.entries().iter().flat_map(words_of);
+    let datagrams = heap.datagrams().iter().flat_map(words_of_datagram);
+    tags.chain(entries).chain(datagrams).map(Word::load).collect()
+}
+
+/// Writes every word of the tables in user space.
+pub(super) fn restore(heap: &Heap, words: &[u64]) {
+    let tags = heap.buckets().iter().flat_map(|Bucket { tags }| tags);
+    let entries = heap.entries().iter().flat_map(words_of);
+    for (word, value) in tags.chain(entries).zip(words) {
+        word.store(*value);
+    }
+}
+
+/// Compares the kernel's table with that in user space.
+pub(super) fn same(maps: &FlowMaps, heap: &Heap) -> Result<()> {
+    for (number, (found, bucket)) in
+        maps.buckets.words().chunks_exact(BUCKET_WORDS).zip(heap.buckets()).enumerate()
+    {
+        let is_same = found.iter().zip(&bucket.tags).all(|(one, other)| one.load() == other.load());
+        ensure!(is_same, "bucket {number} holds other tags in the kernel than in user space");
+    }
+    for (number, (found, entry)) in
+        maps.entries.words().chunks_exact(ENTRY_WORDS).zip(heap.entries()).enumerate()
+    {
+        let expected = words_of(entry).map(Word::load);
+        if found.iter().map(Word::load).ne(expected) {
+            let found: Vec<_> = found.iter().map(Word::load).collect();
+            bail!("entry {number} is {found:x?} in the kernel and {expected:x?} in user space");
+        }
+    }
+    Ok(())
+}
+
+/// Compares what is kept of datagrams in the kernel with that in user space.
+pub(super) fn same_datagrams(maps: &FlowMaps, heap: &Heap) -> Result<()> {
+    for (found, place) in maps.datagrams.words().chunks_exact(DATAGRAM_WORDS).zip(heap.datagrams()) {
+        let expected = words_of_datagram(place);
+        if found[0].load() == 0 && expected[0].load() == 0 {
+            continue;
+        }
+        let (found, expected): (Vec<_>, Vec<_>) =
+            found.iter().zip(expected).map(|(found, expected)| (found.load(), expected.load())).unzip();
+        ensure!(
+            found == expected,
+            "of a datagram {found:x?} is kept in the kernel and {expected:x?} in user space"
+        );
+    }
+    Ok(())
+}
+
+/// The key of a flow in the table.
+fn key(identity: &Identity) -> FlowKey {
+    let Identity { protocol, local, remote, mark } = identity;
+    let (protocol, local, remote) = (Protocol(*protocol), Addr::from(*local), Addr::from(*remote));
+    match *mark {
+        Mark::Ports(here, there) => FlowKey::new(0, protocol, local, here, remote, there),
+        Mark::Query(kind, id, direction) => FlowKey::icmp(0, protocol, local, remote, id, kind, direction),
+        Mark::Nothing => FlowKey::new(0, protocol, local, 0, remote, 0),
+    }
+}
+
+/// The flows of a table that live at tick `now`.
+pub(super) fn live<'a>(
+    user_space: &'a UserSpace,
+    timeouts: &[u32; 8],
+    now: u32,
+) -> HashMap<FlowKey, (Life, &'a Entry)> {
+    let entries = user_space.heap().entries().iter().filter_map(|entry| {
+        let life = Life(entry.life.load());
+        let is_alive = !life.is_expired(life.state()?, now, timeouts);
+        is_alive.then(|| (FlowKey(std::array::from_fn(|word| entry.key[word].load())), (life, entry)))
+    });
+    entries.collect()
+}
+
+/// Whether a table holds a flow of the reference.
+pub(super) fn holds(live: &HashMap<FlowKey, (Life, &Entry)>, flow: &Flow) -> bool {
+    live.contains_key(&key(&flow.identity))
+}
+
+/// Compares a table with the reference's flows.
+pub(super) fn agrees<'a>(
+    live: &HashMap<FlowKey, (Life, &Entry)>,
+    flows: impl Iterator<Item = &'a Flow>,
+) -> Result<()> {
+    let mut count = 0;
+    for flow in flows {
+        count += 1;
+        let (life, entry) =
+            live.get(&key(&flow.identity)).with_context(|| format!("the table has no {flow:?}"))?;
+        let origin = Origin(entry.origin.load());
+        let state = life.state().map_or("none", sg_common::flow::FlowState::name);
+        let selector = Selector::from_bits((entry.opening.load() >> 32) as u32);
+        let sent = flow.sent.map(|sent| sent.map_or(0, u64::from));
+        let loaded = |words: &[Word; 2]| [words[0].load(), words[1].load()];
+        let is_same = (state, life.opener(), life.seen()) == (flow.state.name(), flow.opener, flow.seen)
+            && (u64::from(origin.generation()), origin.rule()) == (flow.generation, flow.rule)
+            && selector == flow.selector
+            && loaded(&entry.packets) == flow.packets
+            && loaded(&entry.bytes) == flow.bytes
+            && loaded(&entry.next_sequence) == sent;
+        ensure!(
+            is_same,
+            "the table has {state} {:?} seen {} {origin:?} {selector:?} {:?} {:?} {:?} for {flow:?}",
+            life.opener(),
+            life.seen(),
+            loaded(&entry.packets),
+            loaded(&entry.bytes),
+            loaded(&entry.next_sequence),
+        );
+    }
+    ensure!(live.len() == count, "the table has {} flows, the reference {count}", live.len());
+    Ok(())
+}
