@@ -15,7 +15,7 @@ use sg_common::{
 use self::build::Build;
 use crate::{
     image::Image,
-    policy::{GroupIndex, Infrastructure, Mac, Membership, Mode, Policy, RuleIndex, Side},
+    policy::{GroupIndex, Infrastructure, InterfaceEntry, Mac, Membership, Mode, Policy, RuleIndex, Side},
 };
 
 mod address_tree;
@@ -65,6 +65,25 @@ pub struct Zone {
     pub macs: Vec<Mac>,
     /// EtherTypes that pass unseen.
     pub ethertypes: Vec<u16>,
+}
+
+impl Zone {
+    /// The attachment of an instance with these addresses, as its entry has it.
+    #[must_use]
+    pub fn of(entry: &InterfaceEntry, addresses: &[Prefix], is_bare_ip: bool) -> Self {
+        Self {
+            groups: entry.groups.clone(),
+            side: entry.side,
+            mode: entry.mode,
+            source_check: entry.source_check,
+            infrastructure: entry.infrastructure,
+            // Without the check nobody asks: an address that comes or goes then changes no image.
+            own: if entry.source_check { addresses.to_vec() } else { Vec::new() },
+            // What has no Ethernet header has nothing to compare.
+            macs: if entry.source_check && !is_bare_ip { entry.macs.clone() } else { Vec::new() },
+            ethertypes: entry.permit_ethertypes.clone(),
+        }
+    }
 }
 
 /// What an image may take.

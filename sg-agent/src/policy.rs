@@ -385,6 +385,38 @@ impl Membership {
         Self(policy.groups.iter().map(|group| group.members.clone()).collect())
     }
 
+    /// The members, and the addresses of whatever carries each group.
+    #[must_use]
+    pub fn carried<'a>(
+        policy: &Policy,
+        carried: impl IntoIterator<Item = (&'a [GroupIndex], &'a [Prefix])>,
+    ) -> Self {
+        let mut membership = Self::written(policy);
+        for (groups, addresses) in carried {
+            for group in groups {
+                if let Some(members) = membership.0.get_mut(group.0) {
+                    members.extend_from_slice(addresses);
+                }
+            }
+        }
+        for members in &mut membership.0 {
+            members.sort_unstable();
+            members.dedup();
+        }
+        membership
+    }
+
+    /// The addresses that carry each group as far as the policy alone tells: its members, and the
+    /// `addresses` of the entries that carry it.
+    #[must_use]
+    pub fn stated(policy: &Policy) -> Self {
+        let entries = policy.interfaces.iter();
+        Self::carried(
+            policy,
+            entries.map(|entry| (&entry.groups[..], entry.addresses.as_deref().unwrap_or(&[]))),
+        )
+    }
+
     /// The addresses of one group.
     #[must_use]
     pub fn of(&self, group: GroupIndex) -> &[Prefix] {

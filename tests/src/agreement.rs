@@ -7,14 +7,20 @@
 
 pub mod case;
 pub mod dice;
+#[cfg(feature = "lab")]
 mod kernel;
 pub mod policies;
+#[cfg(feature = "lab")]
 pub mod shrink;
+#[cfg(feature = "lab")]
 mod tables;
 pub mod traffic;
+#[cfg(feature = "lab")]
 pub mod trial;
 
 pub use case::{Case, Step};
 pub use dice::Dice;
+#[cfg(feature = "lab")]
 pub use kernel::Kernel;
+#[cfg(feature = "lab")]
 pub use trial::{Difference, Tally, Trial};

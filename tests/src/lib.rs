@@ -10,11 +10,16 @@
 //! and compares it with both forms of the datapath. [`oracle`] lets nftables judge the same traffic.
 
 pub mod agreement;
+#[cfg(feature = "lab")]
 pub mod counters;
+pub mod entry;
+#[cfg(feature = "lab")]
 pub mod lab;
 pub mod memory;
 pub mod oracle;
 pub mod packet;
+#[cfg(feature = "lab")]
 pub mod programs;
 pub mod reference;
+#[cfg(feature = "lab")]
 pub mod syscall;

@@ -13,7 +13,18 @@ use sg_common::{
     wire::{LinkLayer, Packet, Slice, parse},
 };
 
-use crate::programs::{HASH_KEYS, tables::ENTRY_WORDS};
+/// Keys of the flow hash; what they are does not matter here.
+pub const HASH_KEYS: [u64; 6] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+    0xe703_7ed1_a0b4_28db,
+];
+
+/// Words of an entry.
+pub const ENTRY_WORDS: usize = size_of::<Entry>() / 8;
 
 /// Flow buckets and entries, and what first fragments told, on the heap.
 #[derive(Debug)]

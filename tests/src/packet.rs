@@ -6,10 +6,12 @@
 use std::{fmt, net::IpAddr};
 
 pub mod ip;
+#[cfg(feature = "lab")]
 pub mod socket;
 pub mod transport;
 
 pub use ip::{Extension, Ip, Ipv4, Ipv6};
+#[cfg(feature = "lab")]
 pub use socket::PacketSocket;
 pub use transport::{Icmp, Tcp, Transport, Udp};
 

@@ -18,20 +18,13 @@ use sg_common::{
     tuple::Direction,
 };
 
+pub use crate::entry::Entry;
+use crate::memory::HASH_KEYS;
+
 pub mod tables;
 
 /// The interface that test-run gives a packet: loopback, in every network namespace.
 pub const IFINDEX: u32 = 1;
-
-/// Keys of the flow hash; what they are does not matter here.
-pub const HASH_KEYS: [u64; 6] = [
-    0x9e37_79b9_7f4a_7c15,
-    0xbf58_476d_1ce4_e5b9,
-    0x94d0_49bb_1331_11eb,
-    0xd6e8_feb8_6659_fd93,
-    0xa076_1d64_78bd_642f,
-    0xe703_7ed1_a0b4_28db,
-];
 
 /// How large the maps are made.
 #[derive(Clone, Copy, Debug)]
@@ -49,40 +42,6 @@ pub struct Sizes {
 pub struct Programs {
     ebpf: Ebpf,
     control: Control,
-}
-
-/// A hook that test-run can imitate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// `sg_xdp`.
-    Xdp,
-    /// `sg_tc_ingress`.
-    TcIngress,
-    /// `sg_tc_egress`.
-    TcEgress,
-}
-
-impl Entry {
-    /// The program's name.
-    #[must_use]
-    pub const fn program(self) -> &'static str {
-        match self {
-            Self::Xdp => "sg_xdp",
-            Self::TcIngress => "sg_tc_ingress",
-            Self::TcEgress => "sg_tc_egress",
-        }
-    }
-
-    /// Whether the program's answer lets the packet pass.
-    #[must_use]
-    pub const fn passes(self, answer: u32) -> bool {
-        const XDP_PASS: u32 = 2;
-        const TC_NEXT: u32 = u32::MAX;
-        match self {
-            Self::Xdp => answer == XDP_PASS,
-            Self::TcIngress | Self::TcEgress => answer == TC_NEXT,
-        }
-    }
 }
 
 impl Programs {

@@ -7,7 +7,7 @@ use super::zones::{Slot, ZoneTable};
 use crate::{
     compile::Zone,
     kernel::links::Interface,
-    policy::{GroupIndex, Infrastructure, InterfaceEntry, Membership, Mode, Policy, matching::Matcher},
+    policy::{Infrastructure, InterfaceEntry, Membership, Mode, Policy, matching::Matcher},
 };
 
 /// An interface that an entry of the policy matches.
@@ -48,53 +48,7 @@ pub fn is_loopback(interface: &Interface) -> bool {
 #[must_use]
 pub fn membership(policy: &Policy, matched: &[Matched<'_>]) -> Membership {
     let carried = matched.iter().map(|matched| (&matched.entry.groups[..], &matched.addresses[..]));
-    collect(policy, carried)
-}
-
-/// The addresses that carry each group as far as the document alone tells: its members, and the
-/// `addresses` of the entries that carry it.
-#[must_use]
-pub fn stated_membership(policy: &Policy) -> Membership {
-    let carried =
-        policy.interfaces.iter().map(|entry| (&entry.groups[..], entry.addresses.as_deref().unwrap_or(&[])));
-    collect(policy, carried)
-}
-
-/// The members of each group, and the addresses of whatever carries it.
-pub fn collect<'a>(
-    policy: &Policy,
-    carried: impl IntoIterator<Item = (&'a [GroupIndex], &'a [Prefix])>,
-) -> Membership {
-    let mut membership = Membership::written(policy);
-    for (groups, addresses) in carried {
-        for group in groups {
-            if let Some(members) = membership.0.get_mut(group.0) {
-                members.extend_from_slice(addresses);
-            }
-        }
-    }
-    for members in &mut membership.0 {
-        members.sort_unstable();
-        members.dedup();
-    }
-    membership
-}
-
-/// What the image says of one interface.
-#[must_use]
-pub fn zone(entry: &InterfaceEntry, addresses: &[Prefix], is_bare_ip: bool) -> Zone {
-    Zone {
-        groups: entry.groups.clone(),
-        side: entry.side,
-        mode: entry.mode,
-        source_check: entry.source_check,
-        infrastructure: entry.infrastructure,
-        // Without the check nobody asks: an address that comes or goes then changes no image.
-        own: if entry.source_check { addresses.to_vec() } else { Vec::new() },
-        // What has no Ethernet header has nothing to compare.
-        macs: if entry.source_check && !is_bare_ip { entry.macs.clone() } else { Vec::new() },
-        ethertypes: entry.permit_ethertypes.clone(),
-    }
+    Membership::carried(policy, carried)
 }
 
 /// The zones of an image, by number.
@@ -105,7 +59,7 @@ pub fn zones(table: &ZoneTable, matched: &[Matched<'_>]) -> Vec<Option<Zone>> {
             Slot::Used(ifindex) => matched
                 .iter()
                 .find(|matched| matched.interface.ifindex == *ifindex)
-                .map(|matched| zone(matched.entry, &matched.addresses, matched.interface.bare_ip)),
+                .map(|matched| Zone::of(matched.entry, &matched.addresses, matched.interface.bare_ip)),
             Slot::Retired(_) => Some(retired()),
         })
         .collect()
@@ -186,7 +140,7 @@ interfaces:
         let mut expected = texts(members.of(web));
         expected.sort();
         assert_eq!(expected, ["10.0.0.1/32", "10.0.2.7/32", "192.0.2.1/32", "2001:db8::1/128"]);
-        assert_eq!(texts(stated_membership(&policy).of(web)).len(), 2);
+        assert_eq!(texts(Membership::stated(&policy).of(web)).len(), 2);
     }
 
     #[test]

@@ -6,11 +6,10 @@ use clap::Args;
 
 use super::{Error, Global, tell};
 use crate::{
-    agent::desired,
-    compile::{self, CompileError, RuleNumbers},
+    compile::{self, CompileError, RuleNumbers, Zone},
     document::{self, Limits, Loaded},
     failure::{Exit, Failure},
-    policy::Policy,
+    policy::{Membership, Policy},
     render::Format,
     view::{Check, Finding},
 };
@@ -71,11 +70,11 @@ fn milliseconds(start: Instant) -> f64 {
 
 /// Size of the image with one interface for each entry.
 fn size(policy: &Policy) -> Result<usize, CompileError> {
-    let members = desired::stated_membership(policy);
+    let members = Membership::stated(policy);
     let zones: Vec<_> = policy
         .interfaces
         .iter()
-        .map(|entry| Some(desired::zone(entry, entry.addresses.as_deref().unwrap_or(&[]), false)))
+        .map(|entry| Some(Zone::of(entry, entry.addresses.as_deref().unwrap_or(&[]), false)))
         .collect();
     let numbers = RuleNumbers::in_order(policy);
     let input = compile::Input { policy, members: &members, zones: &zones, numbers: &numbers };

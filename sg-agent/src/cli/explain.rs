@@ -7,8 +7,8 @@ use sg_common::{addr::Prefix, tuple::Direction, verdict::RuleNumber};
 
 use super::{Error, Global};
 use crate::{
-    agent::{desired, read},
-    compile::{self, Limits, RuleNumbers},
+    agent::read,
+    compile::{self, Limits, RuleNumbers, Zone},
     document,
     enforced::{Attachment, Enforced},
     explain::{Asked, End, Live, LiveFlow, Question, What, explain, flow_key, left_alone},
@@ -93,9 +93,9 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
         .iter()
         .map(|entry| (&entry.groups[..], entry.addresses.as_deref().unwrap_or(&[])))
         .chain([(&entry.groups[..], &addresses[..])]);
-    let members = desired::collect(&policy, carried);
+    let members = Membership::carried(&policy, carried);
     let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(desired::zone(entry, &addresses, false))];
+    let zones = [Some(Zone::of(entry, &addresses, false))];
     let input = compile::Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
     let image =
         compile::compile(&input, &Limits::MAX).map_err(|error| Failure::new(Exit::Invalid, what, error))?;
@@ -181,7 +181,7 @@ fn members(policy: &Policy, enforced: &Enforced) -> Membership {
             (indices(policy, &zone.groups), addresses)
         })
         .collect();
-    desired::collect(policy, carried.iter().map(|(groups, addresses)| (&groups[..], &addresses[..])))
+    Membership::carried(policy, carried.iter().map(|(groups, addresses)| (&groups[..], &addresses[..])))
 }
 
 fn numbers(policy: &Policy, enforced: &Enforced) -> HashMap<RuleNumber, RuleIndex> {

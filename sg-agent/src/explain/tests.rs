@@ -2,8 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::{
-    agent::desired,
-    compile::{self, Input, Limits, RuleNumbers},
+    compile::{self, Input, Limits, RuleNumbers, Zone},
     document::{self, parse_str},
 };
 
@@ -40,9 +39,9 @@ fn ask(interface: &str, direction: Direction, words: [&str; 3], live: Option<Liv
     )
     .unwrap();
     let entry = &policy.interfaces[crate::policy::matching::entry_for(&policy, interface).unwrap()];
-    let members = desired::stated_membership(&policy);
+    let members = Membership::stated(&policy);
     let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(desired::zone(entry, entry.addresses.as_deref().unwrap_or(&[]), false))];
+    let zones = [Some(Zone::of(entry, entry.addresses.as_deref().unwrap_or(&[]), false))];
     let input = Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
     let image = compile::compile(&input, &Limits::MAX).unwrap();
     let rules: HashMap<_, _> = numbers.iter().map(|(index, number)| (number, index)).collect();

@@ -20,7 +20,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, bail, ensure};
 use sg_common::flow::Timeout;
 
-use crate::programs::Entry;
+use crate::entry::Entry;
 
 /// A sequence, which begins with a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

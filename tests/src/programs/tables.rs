@@ -16,10 +16,10 @@ use sg_common::{
 use super::{Entry as Hook, Programs};
 use crate::syscall::mapping::Mapping;
 
-/// Words of a bucket, and of an entry.
+pub use crate::memory::ENTRY_WORDS;
+
+/// Words of a bucket.
 pub const BUCKET_WORDS: usize = size_of::<Bucket>() / 8;
-/// Words of an entry.
-pub const ENTRY_WORDS: usize = size_of::<Entry>() / 8;
 /// Words of what is kept of a datagram.
 pub const DATAGRAM_WORDS: usize = size_of::<Datagram>() / 8;
 
