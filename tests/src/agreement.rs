@@ -6,6 +6,7 @@
 //! it small enough to read.
 
 pub mod case;
+mod compiled;
 pub mod dice;
 #[cfg(feature = "lab")]
 mod kernel;
@@ -19,6 +20,7 @@ pub mod traffic;
 pub mod trial;
 
 pub use case::{Case, Step};
+pub use compiled::{NODES, compiled};
 pub use dice::Dice;
 #[cfg(feature = "lab")]
 pub use kernel::Kernel;

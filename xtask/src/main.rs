@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod fuzz;
 mod object;
 mod run;
 mod setup;
@@ -35,6 +36,8 @@ enum Verb {
     Demo(demo::Options),
     /// Measures the programs (root)
     Bench(bench::Options),
+    /// Tries inputs that nobody thought of, and shows the smallest that fails
+    Fuzz(fuzz::Options),
     /// Checks the house rules that no compiler knows
     Tidy(tidy::Options),
     /// Everything that must pass before a change lands, in order
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Tidy(options) => tidy::run(&options),
         Verb::Ci(options) => ci::run(&options),
     };

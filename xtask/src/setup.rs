@@ -38,7 +38,13 @@ pub(crate) fn run_for_ci() -> Result<Toolchain> {
     let toolchain = run()?;
     tools::ensure_components()?;
     tools::ensure_deny()?;
+    run_for_fuzz()?;
     Ok(toolchain)
+}
+
+/// What only `cargo xtask fuzz` needs.
+pub(crate) fn run_for_fuzz() -> Result<()> {
+    tools::ensure_fuzz()
 }
 
 /// The toolchain, and whether anything had to be installed for it.

@@ -22,7 +22,7 @@ use source::Source;
 /// Past this many lines, tests not counted, a file holds a second idea.
 const LONG: usize = 500;
 /// Folders with Rust sources.
-const FOLDERS: [&str; 5] = ["sg-common", "sg-ebpf", "sg-agent", "xtask", "tests"];
+const FOLDERS: [&str; 6] = ["sg-common", "sg-ebpf", "sg-agent", "xtask", "tests", "fuzz"];
 
 /// What was found, and where.
 #[derive(Debug, PartialEq, Eq)]

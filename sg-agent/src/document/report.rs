@@ -206,7 +206,10 @@ impl Report {
                     starts.get((at.line as usize).saturating_sub(1)).copied()
                 });
                 let line = String::from_utf8_lossy(line.unwrap_or_default());
-                let (source_line, caret) = excerpt(&line, at.column as usize);
+                // The parser counts octets behind some signs (`%`), and so past the line's end.
+                let before = line.chars().take((at.column as usize).saturating_sub(1)).count();
+                let at = Mark { column: small(before + 1), ..at };
+                let (source_line, caret) = excerpt(&line, before + 1);
                 let position = position(&sources, at);
                 told.push(Diagnostic { position, severity, message, source_line, suggestion, caret });
             }

@@ -11,6 +11,7 @@ use sg_common::{
 
 use super::{
     case::{Case, Frame},
+    compiled::NODES,
     tables,
 };
 use crate::programs::{
@@ -19,7 +20,7 @@ use crate::programs::{
 };
 
 /// How large the maps are: no case has more buckets or rules.
-pub(super) const SIZES: Sizes = Sizes { nodes: 4096, buckets: 64, rules: 256 };
+pub(super) const SIZES: Sizes = Sizes { nodes: NODES, buckets: 64, rules: 256 };
 
 /// Bits of the tick that the clock program tells.
 const TOLD: u32 = (1 << (32 - TICK_SHIFT)) - 1;

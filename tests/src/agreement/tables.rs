@@ -3,12 +3,6 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sg_agent::{
-    compile::{self, Input, RuleNumbers, Zone},
-    document,
-    image::Image,
-    policy::{Membership, Policy},
-};
 use sg_common::{
     addr::Addr,
     flow::{Bucket, Entry, FlowKey, Life, Origin},
@@ -16,36 +10,12 @@ use sg_common::{
     tuple::{Protocol, Selector},
 };
 
-use super::kernel::SIZES;
+pub(super) use super::compiled::compiled;
 use crate::{
     memory::{Heap, UserSpace, words_of, words_of_datagram},
     programs::tables::{BUCKET_WORDS, DATAGRAM_WORDS, ENTRY_WORDS, FlowMaps},
     reference::flow::{Flow, Identity, Mark},
 };
-
-/// A document's policy, and the image of its first interface entry as zone 0.
-pub(super) fn compiled(document: &str) -> Result<(Policy, Image)> {
-    let loaded = document::parse_str("policy.yaml", document, &document::Limits::default());
-    ensure!(loaded.errors.is_empty(), "{:?}\n{document}", loaded.errors);
-    let policy = loaded.policy.context("no policy")?;
-    let entry = policy.interfaces.first().context("no interface entry")?;
-    let zone = Zone {
-        groups: entry.groups.clone(),
-        side: entry.side,
-        mode: entry.mode,
-        source_check: entry.source_check,
-        infrastructure: entry.infrastructure,
-        own: entry.addresses.clone().unwrap_or_default(),
-        macs: entry.macs.clone(),
-        ethertypes: entry.permit_ethertypes.clone(),
-    };
-    let members = Membership::written(&policy);
-    let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(zone)];
-    let input = Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
-    let image = compile::compile(&input, &compile::Limits { nodes: SIZES.nodes })?;
-    Ok((policy, image))
-}
 
 /// Moves an entry's times back.
 pub(super) fn age(life: &Word, opening: &Word, ticks: u32) {

@@ -11,8 +11,8 @@ use super::{
     policies::{Draft, LOCALS, MAC},
 };
 use crate::{
+    entry::Entry,
     packet::{Mac, Packet},
-    programs::Entry,
 };
 
 mod conversation;

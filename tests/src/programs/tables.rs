@@ -10,7 +10,7 @@ use aya::{
 };
 use sg_common::{
     abi::{COUNTER_SLOTS, map, program},
-    flow::{Bucket, Datagram, Entry, SLOTS, datagram::DATAGRAMS},
+    flow::{Bucket, Datagram, SLOTS, datagram::DATAGRAMS},
 };
 
 use super::{Entry as Hook, Programs};

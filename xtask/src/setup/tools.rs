@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &str); 5] = [
 /// Subcommands of cargo and the rustup components that have them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 const DENY_VERSION: &str = "0.20.2";
+const FUZZ_VERSION: &str = "0.13.2";
 
 /// What the lab calls; whether anything was installed.
 pub(crate) fn ensure_programs() -> Result<bool> {
@@ -40,12 +41,24 @@ pub(crate) fn ensure_components() -> Result<()> {
 
 /// The checker of licences and sources.
 pub(crate) fn ensure_deny() -> Result<()> {
-    if answers("deny") {
+    ensure_subcommand("deny", "cargo-deny", DENY_VERSION)
+}
+
+/// The fuzzer's driver, and what compiles the fuzzer.
+pub(crate) fn ensure_fuzz() -> Result<()> {
+    if find_program("c++").is_none() {
+        packages::install(&["g++"]).context("the fuzzer is C++")?;
+    }
+    ensure_subcommand("fuzz", "cargo-fuzz", FUZZ_VERSION)
+}
+
+fn ensure_subcommand(subcommand: &str, package: &str, version: &str) -> Result<()> {
+    if answers(subcommand) {
         return Ok(());
     }
-    run::say("setup: building cargo-deny");
+    run::say(&format!("setup: building {package}"));
     let mut cargo = Command::new("cargo");
-    cargo.args(["install", "cargo-deny", "--version", DENY_VERSION, "--locked"]);
+    cargo.args(["install", package, "--version", version, "--locked"]);
     // It runs for a second: its own release profile costs minutes and gains nothing here.
     cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
