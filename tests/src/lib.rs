@@ -16,6 +16,7 @@ pub mod entry;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod memory;
+#[cfg(feature = "lab")]
 pub mod oracle;
 pub mod packet;
 #[cfg(feature = "lab")]
