@@ -22,9 +22,9 @@ const STEPS: usize = 48;
 /// Policies, and what each may be changed to: so few that most were compiled before.
 const POLICIES: (u8, u8) = (64, 16);
 /// Ticks of each timeout: small and different.
-const TIMEOUTS: [u32; Timeout::ALL.len()] = [300, 3000, 100, 250, 1000, 200, 2000];
+const TIMEOUTS: [u32; Timeout::ALL.len()] = [300, 3000, 100, 250, 1000, 200, 2000, 150];
 /// Waits around the timeouts.
-const WAITS: [u32; 16] = [1, 8, 9, 50, 99, 101, 199, 201, 249, 251, 301, 700, 1001, 2001, 2999, 3001];
+const WAITS: [u32; 16] = [1, 8, 9, 50, 101, 149, 199, 201, 249, 251, 301, 700, 1001, 2001, 2999, 3001];
 
 const REMOTES_V4: [&str; 8] = [
     "198.51.100.7",
@@ -92,8 +92,6 @@ pub(super) fn case(input: &[u8]) -> Case {
     let mut octets = Unstructured::new(input);
     let [settings, policy, change, _] = next(&mut octets);
     let draft = Draft::new(&mut Dice((policy % POLICIES.0).into()));
-    let mut timeouts = [1 << 24; 8];
-    timeouts[..TIMEOUTS.len()].copy_from_slice(&TIMEOUTS);
     let mut world = World { is_guest: draft.is_guest(), draft, last: None };
     let mut steps = vec![world.policy(change)];
     while !octets.is_empty() && steps.len() <= STEPS {
@@ -101,7 +99,7 @@ pub(super) fn case(input: &[u8]) -> Case {
         steps.extend(step);
     }
     // So many buckets that nothing ever has to give way: the reference knows of none.
-    Case { keeps_flows: settings & 1 != 0, buckets: 64, timeouts, steps }
+    Case { keeps_flows: settings & 1 != 0, buckets: 64, timeouts: TIMEOUTS, steps }
 }
 
 /// The next octets, zeros behind the last.
@@ -259,7 +257,8 @@ impl World {
     fn torn(&self, [a, b, c, d, e]: [u8; 5]) -> Option<Step> {
         let last = self.last.as_ref()?;
         let mut bytes = last.packet.frame(Mac::local(1), Mac::local(2)).bytes();
-        let at = usize::from(a) % bytes.len();
+        // Whatever is torn, an Ethernet header it has.
+        let at = 14 + usize::from(a) % (bytes.len() - 14);
         match b % 3 {
             0 => bytes[at] = c,
             1 => bytes.truncate(at),
