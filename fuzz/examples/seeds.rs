@@ -66,8 +66,15 @@ fn packets() -> Vec<Seed> {
     };
     let padded =
         [framed(&v4(question()).ipv4(|ip| ip.total_length = Some(20))).bytes(), vec![0; 18]].concat();
-    let quoted = v4(Udp::new(53, 40_000, b"")).bytes();
-    let quoted_v6 = v6(Udp::new(53, 40_000, b"")).bytes();
+    // As the side that an error goes to has sent it.
+    let back = |packet: Packet| {
+        let turned = packet
+            .ipv4(|ip| std::mem::swap(&mut ip.source, &mut ip.destination))
+            .ipv6(|ip| std::mem::swap(&mut ip.source, &mut ip.destination));
+        turned.bytes()
+    };
+    let quoted = back(v4(question()));
+    let quoted_v6 = back(v6(question()));
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &v4(syn()).bytes()].concat();
     let tagged = |tags: &[u16]| {
         let frame = tags.iter().rev().fold(framed(&v4(syn())), |frame, tag| frame.tagged(*tag, 0));
@@ -97,6 +104,21 @@ fn packets() -> Vec<Seed> {
             "quotes_an_error",
             ethernet(&v4(Icmp::new(3, 3, [0; 4], &v4(Icmp::new(3, 1, [0; 4], &quoted)).bytes()))),
         ),
+        (
+            "c1_quotes_options",
+            ethernet(&v4(Icmp::new(
+                3,
+                3,
+                [0; 4],
+                &back(v4(question()).ipv4(|ip| ip.options = vec![7, 7, 4, 0, 0, 0, 0])),
+            ))),
+        ),
+        (
+            "c1_quotes_a_chain",
+            ethernet(&v6(Icmp::new(1, 4, [0; 4], &back(chain(vec![Extension::Destination(vec![]); 2]))))),
+        ),
+        ("c1_quotes_a_later_fragment", ethernet(&v4(Icmp::new(11, 1, [0; 4], &back(fragment(4, false)))))),
+        ("c1_quotes_too_little", ethernet(&v4(Icmp::new(3, 3, [0; 4], &quoted[..27])))),
         ("redirect4", ethernet(&v4(Icmp::new(5, 1, [192, 0, 2, 1], &quoted)))),
         ("neighbour_solicitation", hops(v6(Icmp::new(135, 0, [0; 4], &[0xfe; 24])), 255)),
         ("listener_report", hops(v6(Icmp::new(143, 0, [0, 0, 0, 1], &[4; 20])), 1)),

@@ -55,11 +55,14 @@ impl Circumstances {
     }
 
     fn read_through(self, cursor: &impl Cursor) -> Reading {
-        let mut packet = Packet::default();
-        let payload = parse(cursor, self.link, self.tags_out, &mut packet);
+        self.read_into(&mut Packet::default(), cursor)
+    }
+
+    fn read_into(self, packet: &mut Packet, cursor: &impl Cursor) -> Reading {
+        let payload = parse(cursor, self.link, self.tags_out, packet);
         assert_eq!(ReadingBits::pack(payload).unpack(), payload, "a reading survives its register");
         let is_filled = matches!(payload, Ok(Payload::IP | Payload::LATER_FRAGMENT | Payload::ARP));
-        Reading { payload, packet: is_filled.then_some(packet) }
+        Reading { payload, packet: is_filled.then_some(*packet) }
     }
 }
 
@@ -280,6 +283,10 @@ fn end(circumstances: Circumstances, frame: &[u8]) -> Option<usize> {
 /// A frame that was cut is unreadable, or reads as the whole one does.
 fn cut(circumstances: Circumstances, reading: &Reading, frame: &[u8], end: usize) {
     let is_open = is_open(circumstances, frame);
+    if is_open && reading.packet.is_none() {
+        // Of two lengths that are left open, the shorter may well be the one that is right.
+        return;
+    }
     for length in (0..frame.len()).filter(|length| *length <= CUT_EVERYWHERE || length.abs_diff(end) < 4) {
         let short = circumstances.read(&frame[..length]);
         match short.payload {
@@ -305,10 +312,22 @@ fn cut(circumstances: Circumstances, reading: &Reading, frame: &[u8], end: usize
 /// A frame whose first buffer ends early is to be made contiguous, or reads as the whole one does.
 fn in_part(circumstances: Circumstances, reading: &Reading, frame: &[u8]) {
     for linear in 0..frame.len().min(CUT_EVERYWHERE) {
-        let part = circumstances.read_through(&Watched::new(frame, circumstances.is_gso, linear));
-        if part.payload != Err(Unreadable::SHORT) {
-            assert_eq!(part, *reading, "with {linear} octets at hand");
+        let mut packet = Packet::default();
+        let first_buffer = Watched::new(frame, circumstances.is_gso, linear);
+        let mut part = circumstances.read_into(&mut packet, &first_buffer);
+        if part.payload == Err(Unreadable::SHORT) {
+            // The programs then make more of it contiguous, and read it again.
+            let whole = Slice { frame, is_gso: circumstances.is_gso };
+            assert_eq!(circumstances.read_into(&mut packet, &whole), *reading, "after {linear} octets");
+            continue;
         }
+        if let (Some(part), Some(whole)) = (&mut part.packet, &reading.packet)
+            && !part.quote.is_some()
+        {
+            // A quotation that is not at hand quotes nothing: the error then needs a rule.
+            part.quote = whole.quote;
+        }
+        assert_eq!(part, *reading, "with {linear} octets at hand");
     }
 }
 
