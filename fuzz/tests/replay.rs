@@ -37,7 +37,7 @@ macro_rules! regressions {
 }
 
 regressions! {
-    packet {}
+    packet { quotation_that_is_not_at_hand }
     document { column_past_the_end_of_a_directive }
     differential {}
 }

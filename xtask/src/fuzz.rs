@@ -221,6 +221,7 @@ impl Trial {
 
 /// Whether a line is of the target, and not of the fuzzer around it.
 fn is_ours(line: &str) -> bool {
-    const NOT: [&str; 8] = ["INFO:", "WARNING:", "SUMMARY:", "==", "NOTE:", "      ", "/", "note:"];
+    const NOT: [&str; 9] =
+        ["Running:", "INFO:", "WARNING:", "SUMMARY:", "==", "NOTE:", "      ", "/", "note:"];
     !line.is_empty() && !NOT.iter().any(|start| line.starts_with(start))
 }
