@@ -1,6 +1,6 @@
 //! The packet parser over any octets: it neither panics nor believes what it reads.
 //!
-//! An input is an octet of circumstances ([`Circumstances`]) and a frame. What the parser makes of
+//! An input is an octet of circumstances and a frame. What the parser makes of
 //! it is compared with what the [reference](read) does, and with what it makes of the same frame cut
 //! short, padded, untagged, without its link header, and seen in part only.
 
