@@ -79,7 +79,8 @@ impl Reading {
     fn behind(mut self, shift: u32) -> Self {
         if let Some(packet) = &mut self.packet {
             packet.source_mac = 0;
-            packet.end -= shift;
+            // Of ARP nobody asks where it ends.
+            packet.end = packet.end.saturating_sub(shift);
         }
         self
     }

@@ -24,7 +24,7 @@ const POLICIES: (u8, u8) = (64, 16);
 /// Ticks of each timeout: small and different.
 const TIMEOUTS: [u32; Timeout::ALL.len()] = [300, 3000, 100, 250, 1000, 200, 2000, 150];
 /// Waits around the timeouts.
-const WAITS: [u32; 16] = [1, 8, 9, 50, 101, 149, 199, 201, 249, 251, 301, 700, 1001, 2001, 2999, 3001];
+const WAITS: [u32; 16] = [1, 8, 9, 50, 100, 101, 149, 151, 200, 250, 251, 301, 1000, 2001, 2999, 3001];
 
 const REMOTES_V4: [&str; 8] = [
     "198.51.100.7",
