@@ -39,7 +39,9 @@ macro_rules! regressions {
 regressions! {
     packet { quotation_that_is_not_at_hand }
     document { column_past_the_end_of_a_directive }
-    differential {}
+    differential {
+        flows_that_expired_hide_nothing
+    }
 }
 
 fn root() -> &'static Path {
