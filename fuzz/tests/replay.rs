@@ -37,7 +37,7 @@ macro_rules! regressions {
 }
 
 regressions! {
-    packet { quotation_that_is_not_at_hand }
+    packet { quotation_that_is_not_at_hand neighbour_solicitation_without_a_target }
     document { column_past_the_end_of_a_directive }
     differential {
         flows_that_expired_hide_nothing

@@ -376,7 +376,7 @@ fn body(packet: &Packet, bytes: &[u8], is_gso: bool) -> Result<(Body, usize), Dr
             let kind = octet(bytes, 0)?;
             let is_v6 = packet.source.is_ipv6();
             let target = match kind {
-                // One that is too short is about nobody.
+                // One that ends before its target is about nobody: no receiver takes it.
                 135 | 136 if is_v6 => bytes.get(8..24).map(|target| {
                     let mut octets = [0; 16];
                     octets.copy_from_slice(target);
