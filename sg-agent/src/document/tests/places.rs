@@ -48,7 +48,8 @@ fn an_alias_is_wrong_where_its_anchor_is() {
 
 #[test]
 fn no_place_lies_past_the_end_of_its_line() {
-    for text in ["%äääääääääääää\u{1}", "version: 1\n%äöü äöüäöüäöü", "a: \"ä\\xä"] {
+    for text in ["%äääääääääääää\u{1}", "version: 1\n%äöü äöüäöüäöü", "a: \"ä\\xä"]
+    {
         for of in parse_str("p.yaml", text, &Limits::default()).errors {
             let line = text.lines().nth(of.position.line - 1).unwrap_or_default();
             assert!(of.position.column <= line.chars().count() + 1, "{text:?}: {of}");
