@@ -37,19 +37,24 @@ impl IcmpKind {
     pub const fn of(family: Family, message: u16) -> Self {
         let kind = (message >> 8) as u8;
         let is_plain = message & 0xff == 0;
-        match (family, kind) {
-            // Echo, timestamp, information and address mask.
-            (Family::V4, ECHO_REQUEST | 13 | 15 | 17) if is_plain => Self::Query,
-            (Family::V4, ECHO_REPLY | 14 | 16 | 18) if is_plain => Self::Reply,
-            // Unreachable, source quench, time exceeded, parameter problem.
-            (Family::V4, 3 | 4 | 11 | 12) => Self::Error,
-            (Family::V4, REDIRECT) => Self::Redirect,
-            (Family::V6, ECHO_REQUEST_V6) if is_plain => Self::Query,
-            (Family::V6, ECHO_REPLY_V6) if is_plain => Self::Reply,
-            // Unreachable, too big, time exceeded, parameter problem.
-            (Family::V6, 1..=4) => Self::Error,
-            (Family::V6, REDIRECT_V6) => Self::Redirect,
-            _ => Self::Other,
+        match family {
+            Family::V4 => match kind {
+                // Echo, timestamp, information and address mask.
+                ECHO_REQUEST | 13 | 15 | 17 if is_plain => Self::Query,
+                ECHO_REPLY | 14 | 16 | 18 if is_plain => Self::Reply,
+                // Unreachable, source quench, time exceeded, parameter problem.
+                3 | 4 | 11 | 12 => Self::Error,
+                REDIRECT => Self::Redirect,
+                _ => Self::Other,
+            },
+            Family::V6 => match kind {
+                ECHO_REQUEST_V6 if is_plain => Self::Query,
+                ECHO_REPLY_V6 if is_plain => Self::Reply,
+                // Unreachable, too big, time exceeded, parameter problem.
+                1..=4 => Self::Error,
+                REDIRECT_V6 => Self::Redirect,
+                _ => Self::Other,
+            },
         }
     }
 

@@ -60,7 +60,8 @@ pub fn open<M: Memory + ?Sized>(
         // another sequence number. A live one stays as it is: a forged SYN must not shorten it, and an
         // endpoint that has lost its state gets its challenge answered through it.
         let is_attempt = matches!(found.state, FlowState::Opening | FlowState::Answered);
-        if !found.state.is_over() && !(is_attempt && found.life.opener() == way.direction) {
+        let begins_again = found.state.is_over() || (is_attempt && found.life.opener() == way.direction);
+        if !begins_again {
             found.touch(found.state, context);
             found.count(way.direction, bytes);
             return Opened::KNOWN;
