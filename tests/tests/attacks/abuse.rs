@@ -237,14 +237,13 @@ fn s2_neighbours_of_others(setup: Setup) -> Result<()> {
     let option = |kind: u8, mac: [u8; 6]| [&[kind, 1][..], &mac].concat();
     let nonce = [14, 1, 1, 2, 3, 4, 5, 6].to_vec();
     let (own, gateway) = (path.from.v6, path.to.v6);
-    let rows: Vec<(&str, u8, [u8; 16], Vec<u8>, &'static str)> = vec![
+    for (what, kind, target, options, expected) in [
         ("for itself", 136, own, option(2, mine), INFRASTRUCTURE),
         ("for itself, without an option", 136, own, vec![], INFRASTRUCTURE),
         ("for the gateway", 136, gateway, option(2, mine), "source_check"),
         ("for itself, two options", 136, own, [nonce, option(2, mine)].concat(), INFRASTRUCTURE),
         ("a question", 135, gateway, option(1, mine), INFRASTRUCTURE),
-    ];
-    for (what, kind, target, options, expected) in rows {
+    ] {
         let rest = if kind == 136 { [0x60, 0, 0, 0] } else { [0; 4] };
         let mut packet = path.ip(58, &path.icmp(kind, 0, rest, &[target.to_vec(), options].concat()));
         packet[7] = 255;

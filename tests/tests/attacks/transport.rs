@@ -264,9 +264,9 @@ fn t4_resets_of_the_kernel(setup: Setup) -> Result<()> {
                 let end = if from_client { &connection.client } else { &connection.server };
                 SockRef::from(end).set_linger(Some(Duration::ZERO))?;
                 if from_client {
-                    drop(connection.client)
+                    drop(connection.client);
                 } else {
-                    drop(connection.server)
+                    drop(connection.server);
                 }
                 eventually("the reset counts", || {
                     let list = arena.agent.json(&["flows"])?;

@@ -90,9 +90,9 @@ fn z1_forged_on_another_interface(setup: Setup) -> Result<()> {
 /// Which interface comes back, and what the agent sees of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Again {
-    SameName,
-    SameIndex,
-    SameIndexUnseen,
+    Name,
+    Index,
+    IndexUnseen,
 }
 
 fn made_again(setup: Setup, again: Again) -> Result<()> {
@@ -110,10 +110,10 @@ fn made_again(setup: Setup, again: Again) -> Result<()> {
     range.settle("open sessions")?;
     let mut arena = range.arena;
     let index = arena.machine.enter(|| Ok(syscall::interface_index("eth0")?))?;
-    if again == Again::SameIndexUnseen {
+    if again == Again::IndexUnseen {
         arena.agent.kill()?;
     }
-    let number = if again == Again::SameName { String::new() } else { format!("index {index}") };
+    let number = if again == Again::Name { String::new() } else { format!("index {index}") };
     arena.machine.ip(&[
         "link delete eth0",
         &format!(
@@ -125,8 +125,8 @@ fn made_again(setup: Setup, again: Again) -> Result<()> {
     ])?;
     arena.far.ip(&["link set far0 up"])?;
     let now = arena.machine.enter(|| Ok(syscall::interface_index("eth0")?))?;
-    ensure!((now == index) == (again != Again::SameName), "index {now} after {index}");
-    if again == Again::SameIndexUnseen {
+    ensure!((now == index) == (again != Again::Name), "index {now} after {index}");
+    if again == Again::IndexUnseen {
         arena.agent.start()?;
     }
     let range = Range::around(arena, &[])?;
@@ -155,13 +155,13 @@ fn made_again(setup: Setup, again: Again) -> Result<()> {
 }
 
 fn z2_the_same_name_again(setup: Setup) -> Result<()> {
-    made_again(setup, Again::SameName)
+    made_again(setup, Again::Name)
 }
 
 fn z2_the_same_index_again(setup: Setup) -> Result<()> {
-    made_again(setup, Again::SameIndex)
+    made_again(setup, Again::Index)
 }
 
 fn z2_the_same_index_while_the_agent_is_dead(setup: Setup) -> Result<()> {
-    made_again(setup, Again::SameIndexUnseen)
+    made_again(setup, Again::IndexUnseen)
 }
