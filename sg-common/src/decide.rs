@@ -392,3 +392,6 @@ const fn are_sane(flags: u8) -> bool {
     let bits = flags & (FIN | SYN | RST | ACK);
     bits == SYN || bits == SYN | ACK || bits == RST || bits == RST | ACK || bits == ACK || bits == FIN | ACK
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,36 +9,9 @@ use std::{
 use super::*;
 use crate::{
     addr::Addr,
+    flow::tests::Heap,
     tuple::{Protocol, Table},
 };
-
-struct Heap {
-    buckets: Vec<Bucket>,
-    entries: Vec<Entry>,
-}
-
-impl Heap {
-    fn new(buckets: usize) -> Self {
-        Self {
-            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
-            entries: (0..buckets * SLOTS as usize).map(|_| Entry::default()).collect(),
-        }
-    }
-
-    fn capacity(&self) -> usize {
-        self.entries.len()
-    }
-}
-
-impl Memory for Heap {
-    fn bucket(&self, index: u32) -> Option<&Bucket> {
-        self.buckets.get(index as usize)
-    }
-
-    fn entry(&self, index: u32) -> Option<&Entry> {
-        self.entries.get(index as usize)
-    }
-}
 
 const KEYS: [u64; 6] = [
     0x9e37_79b9_7f4a_7c15,
