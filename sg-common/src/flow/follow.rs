@@ -159,3 +159,6 @@ const fn is_near(a: u32, b: u32) -> bool {
     const REACH: u32 = 1 << 25;
     a.wrapping_sub(b).wrapping_add(REACH) <= 2 * REACH
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,16 +197,4 @@ const fn query_of(kind: u8) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ways_survive_their_bits() {
-        for zone in [0, 1, 0x00ff_ffff] {
-            for direction in Direction::ALL {
-                let way = Way { zone, direction };
-                assert_eq!(Way::from_bits(way.to_bits()), way);
-            }
-        }
-    }
-}
+mod tests;

@@ -104,3 +104,6 @@ pub fn write<M: Memory + ?Sized>(
     };
     table::write(memory, place, context.now, &way.key(packet), &opening)
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,6 @@ const fn may_be_unspecified(packet: &Packet) -> bool {
             || kind == done
             || kind == report_2)
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ fn ipv4<C: Cursor>(cursor: &C, at: usize) -> Result<Option<(u8, usize)>, Unreada
     let is_whole = first >> 4 == 4 && length >= IPV4_HEADER && !is_later;
     Ok(if is_whole { Some((header.u8(9), at + length)) } else { None })
 }
+
+#[cfg(test)]
+mod tests;
