@@ -252,14 +252,12 @@ impl World {
             keep_flows: 0,
         };
         let nodes = policy.image();
-        Self {
-            flags: policy.flags,
-            nodes,
-            heap: Heap::with_datagrams(4),
-            control,
-            generation: 0x0123_4567,
-            now: 100,
-        }
+        Self { flags: policy.flags, nodes, heap: Heap::new(4), control, generation: 0x0123_4567, now: 100 }
+    }
+
+    /// A world that also remembers first fragments.
+    fn remembering(policy: impl Into<Policy>) -> Self {
+        Self { heap: Heap::with_datagrams(4), ..Self::new(policy) }
     }
 
     /// Puts another policy in force.

@@ -30,7 +30,7 @@ fn later_fragments_pass_as_part_of_the_flow() {
         ("TCP", Inbound, tcp(Inbound, 443, 40_000, SYN), vec![peer(Inbound, Table::Tcp, 443)]),
         ("ping", Inbound, icmp(Inbound, 8, 0, 7), vec![peer(Inbound, Table::Icmp, 8 << 8)]),
     ] {
-        let world = World::new(&rules[..]);
+        let world = World::remembering(&rules[..]);
         assert_eq!(world.judge(direction, later(packet)), "fragment_without_first", "{what}");
         assert_eq!(world.judge(direction, first(packet)), "rule 1, opened", "{what}");
         let before = world.flow();
@@ -51,7 +51,7 @@ fn later_fragments_pass_as_part_of_the_flow() {
 
 #[test]
 fn the_answer_in_fragments_passes_too() {
-    let world = World::new(&[peer(Outbound, Table::Udp, 53)][..]);
+    let world = World::remembering(&[peer(Outbound, Table::Udp, 53)][..]);
     assert_eq!(world.judge(Outbound, udp(Outbound, 40_000, 53)), "rule 1, opened");
     let answer = udp(Inbound, 40_000, 53);
     assert_eq!(world.judge(Inbound, first(answer)), "flow 1");
@@ -68,7 +68,7 @@ fn what_was_denied_keeps_its_reason() {
         ("source check", Outbound, foreign, "source_check"),
         ("error", Inbound, icmp(Inbound, 3, 1, 0), "icmp_error_without_flow"),
     ] {
-        let world = World::new(policy.clone());
+        let world = World::remembering(policy.clone());
         assert_eq!(world.judge(direction, first(packet)), expected, "{what}");
         assert_eq!(world.judge(direction, later(packet)), expected, "{what}");
     }
@@ -77,12 +77,12 @@ fn what_was_denied_keeps_its_reason() {
 #[test]
 fn later_fragments_open_no_flow_and_pass_by_the_rule_where_none_is_needed() {
     let open_out = anyone(Outbound, Table::Udp, 0).every_value().numbered(2);
-    let world = World::new(&[open_out, anyone(Inbound, Table::Udp, 53)][..]);
+    let world = World::remembering(&[open_out, anyone(Inbound, Table::Udp, 53)][..]);
     let packet = udp(Inbound, 53, 40_000);
     assert_eq!(world.judge(Inbound, first(packet)), "rule 1");
     assert_eq!(world.judge(Inbound, later(packet)), "rule 1");
     assert!(world.heap.flows().is_empty());
-    let mut world = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let mut world = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     assert_eq!(world.judge(Inbound, first(packet)), "rule 1, opened");
     world.heap.entries.iter().for_each(|entry| entry.life.store(0));
     assert_eq!(world.judge(Inbound, later(packet)), "rule 1");
@@ -93,7 +93,7 @@ fn later_fragments_open_no_flow_and_pass_by_the_rule_where_none_is_needed() {
 
 #[test]
 fn a_change_of_policy_between_them_counts() {
-    let mut world = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let mut world = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     let packet = udp(Inbound, 53, 40_000);
     assert_eq!(world.judge(Inbound, first(packet)), "rule 1, opened");
     world.apply(Policy::default());
@@ -102,7 +102,7 @@ fn a_change_of_policy_between_them_counts() {
 
 #[test]
 fn only_first_fragments_are_kept() {
-    let world = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let world = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     let packet = udp(Inbound, 53, 40_000);
     let whole = Packet { is_first_fragment: false, ..first(packet) };
     assert_eq!(world.judge(Inbound, whole), "rule 1, opened");
@@ -115,12 +115,12 @@ fn only_first_fragments_are_kept() {
 
 #[test]
 fn a_first_fragment_that_is_denied_changes_nothing_for_one_that_passed() {
-    let world = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let world = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     let packet = udp(Inbound, 53, 40_000);
     assert_eq!(world.judge(Inbound, first(packet)), "rule 1, opened");
     assert_eq!(world.judge(Inbound, first(udp(Inbound, 22, 40_000))), "no_rule");
     assert_eq!(world.judge(Inbound, later(packet)), "flow 1");
-    let denied_first = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let denied_first = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     assert_eq!(denied_first.judge(Inbound, first(udp(Inbound, 22, 40_000))), "no_rule");
     assert_eq!(denied_first.judge(Inbound, later(packet)), "no_rule");
     assert_eq!(denied_first.judge(Inbound, first(packet)), "rule 1, opened");
@@ -129,7 +129,7 @@ fn a_first_fragment_that_is_denied_changes_nothing_for_one_that_passed() {
 
 #[test]
 fn one_that_begins_inside_of_the_headers_is_malformed() {
-    let world = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let world = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     let packet = udp(Inbound, 53, 40_000);
     let long = first(packet);
     let long = Packet { transport: Transport { headers: 25, ..long.transport }, ..long };
@@ -141,7 +141,7 @@ fn one_that_begins_inside_of_the_headers_is_malformed() {
 
 #[test]
 fn datagrams_are_told_apart_by_zone() {
-    let mut world = World::new(&[peer(Inbound, Table::Udp, 53)][..]);
+    let mut world = World::remembering(&[peer(Inbound, Table::Udp, 53)][..]);
     let packet = udp(Inbound, 53, 40_000);
     assert_eq!(world.judge(Inbound, first(packet)), "rule 1, opened");
     world.nodes[2 + ZONE as usize] = world.nodes[1 + ZONE as usize];
