@@ -8,6 +8,7 @@ mod build;
 mod ci;
 mod demo;
 mod fuzz;
+mod mutants;
 mod object;
 mod run;
 mod setup;
@@ -38,6 +39,8 @@ enum Verb {
     Bench(bench::Options),
     /// Tries inputs that nobody thought of, and shows the smallest that fails
     Fuzz(fuzz::Options),
+    /// Changes the code that judges packets and sees whether a test notices (an hour)
+    Mutants(mutants::Options),
     /// Checks the house rules that no compiler knows
     Tidy(tidy::Options),
     /// Everything that must pass before a change lands, in order
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Tidy(options) => tidy::run(&options),
+        Verb::Mutants(options) => mutants::run(&options),
         Verb::Ci(options) => ci::run(&options),
     };
     match done {

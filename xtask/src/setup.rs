@@ -9,7 +9,7 @@
 mod compiler;
 mod linker;
 mod packages;
-mod tools;
+pub(crate) mod tools;
 
 use anyhow::{Result, bail, ensure};
 

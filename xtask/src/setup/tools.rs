@@ -20,6 +20,7 @@ const PROGRAMS: [(&str, &str); 5] = [
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 const DENY_VERSION: &str = "0.20.2";
 const FUZZ_VERSION: &str = "0.13.2";
+const MUTANTS_VERSION: &str = "27.1.0";
 
 /// What the lab calls; whether anything was installed.
 pub(crate) fn ensure_programs() -> Result<bool> {
@@ -50,6 +51,11 @@ pub(crate) fn ensure_fuzz() -> Result<()> {
         packages::install(&["g++"]).context("the fuzzer is C++")?;
     }
     ensure_subcommand("fuzz", "cargo-fuzz", FUZZ_VERSION)
+}
+
+/// What changes code to see whether a test notices.
+pub(crate) fn ensure_mutants() -> Result<()> {
+    ensure_subcommand("mutants", "cargo-mutants", MUTANTS_VERSION)
 }
 
 fn ensure_subcommand(subcommand: &str, package: &str, version: &str) -> Result<()> {
