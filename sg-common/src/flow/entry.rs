@@ -189,12 +189,26 @@ mod tests {
         let busy = life.busy_after();
         assert_eq!((busy.version(), busy.state(), busy.is_busy()), (0xffff, None, true));
         assert_eq!((busy.busy_after().version(), busy.freed().version()), (0, 0xffff));
+        assert_eq!((busy.0, busy.freed().0), (0xffff << 48 | 1 << 32, 0xffff << 48));
+        assert_eq!(life.0, 0xfffe << 48 | 1 << 36 | 13 << 32 | 77);
+        assert!(!life.is_busy() && !busy.freed().is_busy());
+        let inbound = Life::new(1, FlowState::RevokedTcp, Direction::Inbound, u32::MAX);
+        assert_eq!((inbound.opener(), inbound.0), (Direction::Inbound, 1 << 48 | 14 << 32 | 0xffff_ffff));
     }
 
     #[test]
     fn an_origin_gives_back_what_it_was_made_of() {
         let origin = Origin::new(0xabcd, 0x0112_3456, 99);
         assert_eq!((origin.generation(), origin.rule()), (0x0012_3456, 99));
+        assert_eq!(origin.0, 0xbcd1_2345_6000_0063, "bits are where the layout says");
+        assert_eq!(Origin::NO_RULE, 0x0fff_ffff);
+        assert_eq!(Origin::new(1, 2, Origin::NO_RULE).rule(), Origin::NO_RULE);
+        assert!(Origin::new(0x1bcd, 0, 0).belongs_to(Life::new(
+            0xabcd,
+            FlowState::Icmp,
+            Direction::Inbound,
+            0
+        )));
         assert!(origin.belongs_to(Life::new(0xabcd, FlowState::Icmp, Direction::Inbound, 0)));
         assert!(!origin.belongs_to(Life::new(0xabce, FlowState::Icmp, Direction::Inbound, 0)));
     }
@@ -208,6 +222,8 @@ mod tests {
             (u32::MAX - 10, 80, false),
             (u32::MAX - 10, 90, true),
             (50, 49, false),
+            (100, 35, false),
+            (100, 34, true),
         ] {
             let life = Life::new(0, FlowState::Icmp, Direction::Inbound, seen);
             assert_eq!(life.is_expired(FlowState::Icmp, now, &timeouts), expired, "{seen} {now}");

@@ -105,3 +105,37 @@ fn hash_depends_on_every_bit_of_the_key() {
         }
     }
 }
+
+#[test]
+fn every_bit_of_the_key_reaches_the_bits_that_choose_a_bucket_and_the_tag() {
+    let keys = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
+    let base = FlowKey([1, 2, 3, 4, 5]);
+    for word in 0..5 {
+        for bit in 0..64 {
+            let mut other = base;
+            other.0[word] ^= 1 << bit;
+            let difference = other.hash(&keys) ^ base.hash(&keys);
+            assert_ne!(difference & 0xffff, 0, "word {word} bit {bit}");
+            assert_ne!(difference >> 48, 0, "word {word} bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn hash_depends_on_every_key() {
+    let keys = [1, 3, 5, 7, 9, 11];
+    let base = FlowKey([1, 2, 3, 4, 5]).hash(&keys);
+    for place in 0..6 {
+        let mut other = keys;
+        other[place] += 2;
+        assert_ne!(FlowKey([1, 2, 3, 4, 5]).hash(&other), base, "key {place}");
+    }
+}
+
+#[test]
+fn words_of_a_key_are_where_the_layout_says() {
+    let key = FlowKey::new(0x00ab_cdef, Protocol(0x12), Addr::v6(3, 4), 0x3456, Addr::v6(1, 2), 0x789a);
+    assert_eq!(key.0, [1, 2, 3, 4, 0xabcd_ef12_3456_789a]);
+    let key = FlowKey::icmp(1, Protocol::ICMP, Addr::v4(1), Addr::v4(2), 0x3456, 0xfe, Direction::Outbound);
+    assert_eq!(key.0[4], 1 << 40 | 1 << 32 | 0x3456_fe01);
+}

@@ -154,3 +154,6 @@ pub fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, 
     entry.life.store(busy.freed().0);
     Place::NOWHERE
 }
+
+#[cfg(test)]
+mod tests;

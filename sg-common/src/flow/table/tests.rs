@@ -172,6 +172,143 @@ fn slots_are_named_by_the_lowest_bit_of_a_mask() {
     assert_eq!(matches(&bucket, 0).count_ones(), 16, "all are free");
 }
 
+#[test]
+fn the_lowest_lane_that_is_marked_is_the_lowest_that_is_zero() {
+    const LANES: [u64; 6] = [0, 1, 2, 0x7fff, 0x8000, 0xffff];
+    for a in LANES {
+        for b in LANES {
+            for c in LANES {
+                for d in LANES {
+                    let lanes = [a, b, c, d];
+                    let lowest = lanes.iter().position(|lane| *lane == 0);
+                    let marks = zero_lanes(a | b << 16 | c << 32 | d << 48);
+                    let marked = (marks != 0).then(|| marks.trailing_zeros() as usize / 16);
+                    assert_eq!(marked, lowest, "{lanes:x?}");
+                    assert_eq!(marks & !LANE_LOW, 0, "a mark is the lowest bit of its lane");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_several_slots_the_lowest_bit_names_one() {
+    for one in 0..SLOTS {
+        for other in 0..SLOTS {
+            let bucket = Bucket::default();
+            bucket.tags.iter().for_each(|word| word.store(0x8000_7fff_ffff_0001));
+            for slot in [one, other] {
+                let word = &bucket.tags[(slot / 4) as usize];
+                word.store(word.load() & !(0xffff << (16 * (slot % 4))) | 0xabcd << (16 * (slot % 4)));
+            }
+            let found = lowest_slot(matches(&bucket, 0xabcd));
+            assert!(found == one || found == other, "{found} of {one} and {other}");
+        }
+    }
+}
+
+#[test]
+fn flows_whose_tags_and_buckets_agree_are_told_apart() {
+    let heap = Heap::new(2);
+    let context = Context { hash_keys: &[0; 6], ..at(&heap, 5) };
+    for number in 0..4 {
+        assert!(insert(&heap, &context, &key(number), &opening(FlowState::Established, number)));
+    }
+    for number in 0..4 {
+        let found = find(&heap, &context, &key(number)).unwrap();
+        assert_eq!(found.origin.rule(), number);
+    }
+    assert!(find(&heap, &context, &key(4)).is_none());
+}
+
+#[test]
+fn a_key_has_two_buckets_unless_there_is_one_and_a_tag_that_is_not_free() {
+    for mask in [1, 3, 0xff] {
+        let context = Context { hash_keys: &KEYS, bucket_mask: mask, timeouts: &TIMEOUTS, now: 0 };
+        let mut pairs = std::collections::BTreeSet::new();
+        for number in 0..2000 {
+            let Choice { first, second, tag } = Choice::of(key(number), &context);
+            assert!(first <= mask && second <= mask && first != second);
+            assert!((1..=0xffff).contains(&tag));
+            pairs.insert((first, second));
+        }
+        let all = (mask * (mask + 1)) as usize;
+        assert!(pairs.len() >= all.min(1900), "{} pairs of {all}", pairs.len());
+    }
+    let one = Context { hash_keys: &KEYS, bucket_mask: 0, timeouts: &TIMEOUTS, now: 0 };
+    let Choice { first, second, .. } = Choice::of(key(1), &one);
+    assert_eq!((first, second), (0, 0));
+    let zero = Context { hash_keys: &[0; 6], bucket_mask: 7, ..one };
+    let Choice { first, second, tag } = Choice::of(key(1), &zero);
+    assert_eq!((first, second, tag), (0, 1, 1), "tag 0 means that a slot is free");
+}
+
+#[test]
+fn what_does_not_belong_to_the_slots_life_is_no_flow() {
+    let heap = Heap::new(1);
+    let context = at(&heap, 5);
+    assert!(insert(&heap, &context, &key(1), &opening(FlowState::Established, 9)));
+    let place = search(&heap, &context, &key(1));
+    let found = Found::at(&heap, place).unwrap();
+    let version = found.life.version();
+    assert_eq!(place.0 >> 32, u64::from(version));
+    found.entry.origin.store(Origin::new(version + 1, 7, 9).0);
+    assert!(Found::at(&heap, place).is_none(), "a rule that is of another flow");
+    found.entry.origin.store(found.origin.0);
+    assert!(Found::at(&heap, place).is_some());
+    found.entry.life.store(Life::new(version + 1, FlowState::Established, Direction::Inbound, 5).0);
+    assert!(Found::at(&heap, place).is_none(), "another flow");
+    found.entry.life.store(found.life.freed().0);
+    assert!(Found::at(&heap, place).is_none(), "none");
+    assert!(Found::at(&heap, Place(1000)).is_none() && Found::at(&heap, Place::NOWHERE).is_none());
+}
+
+#[test]
+fn a_packets_time_is_recorded_when_it_matters() {
+    const SECONDS: [u32; 8] = [100, 100, 12, 100, 100, 100, 100, 100];
+    let seen = 1000_u32;
+    for (what, state, later, expected) in [
+        ("at once", FlowState::Established, 0, false),
+        ("soon", FlowState::Established, 8, false),
+        ("later", FlowState::Established, 9, true),
+        ("soon, of a short life", FlowState::Closing, 3, false),
+        ("later, of a short life", FlowState::Closing, 4, true),
+        ("a clock that is behind", FlowState::Established, u32::MAX, false),
+        ("the past", FlowState::Established, u32::MAX / 2, false),
+        ("the future", FlowState::Established, u32::MAX / 2 - 1, true),
+    ] {
+        let heap = Heap::new(1);
+        assert!(insert(&heap, &at(&heap, seen), &key(1), &opening(state, 9)));
+        let found = find(&heap, &at(&heap, seen), &key(1)).unwrap();
+        let now = seen.wrapping_add(later);
+        let context = Context { now, timeouts: &SECONDS, ..at(&heap, 0) };
+        found.touch(state, &context);
+        let life = Life(found.entry.life.load());
+        assert_eq!((life.state(), life.seen()), (Some(state), if expected { now } else { seen }), "{what}");
+        found.entry.life.store(found.life.0);
+        found.touch(FlowState::Answered, &context);
+        let life = Life(found.entry.life.load());
+        assert_eq!((life.state(), life.seen()), (Some(FlowState::Answered), now), "{what}, another state");
+    }
+}
+
+#[test]
+fn who_has_sent_is_told_by_the_counts() {
+    let heap = Heap::new(1);
+    let context = at(&heap, 5);
+    assert!(insert(&heap, &context, &key(1), &opening(FlowState::Established, 9)));
+    let found = find(&heap, &context, &key(1)).unwrap();
+    assert!(found.has_sent(Direction::Inbound) && !found.has_sent(Direction::Outbound));
+    found.count(Direction::Outbound, 7);
+    found.count(Direction::Outbound, 8);
+    assert!(found.has_sent(Direction::Outbound));
+    assert_eq!((found.entry.packets[1].load(), found.entry.bytes[1].load()), (2, 15));
+    assert_eq!((found.entry.packets[0].load(), found.entry.bytes[0].load()), (1, 60));
+    found.admit(8, 5);
+    let again = find(&heap, &context, &key(1)).unwrap();
+    assert_eq!((again.origin.rule(), again.origin.generation()), (5, 8));
+}
+
 /// What flow `number` was entered with; a reader that sees another rule has read a torn entry.
 const fn rule_of(number: u32) -> u32 {
     number & 0xffff
