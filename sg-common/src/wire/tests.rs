@@ -2,6 +2,11 @@
 
 extern crate std;
 
+mod addresses;
+mod fragments;
+mod lengths;
+mod link;
+
 use std::{vec, vec::Vec};
 
 use super::*;

@@ -111,7 +111,8 @@ fn a_flow_that_is_allowed_again_goes_on() {
     };
     let half_open = opened(tcp(Inbound, 443, 40_000, SYN));
     for (what, mut world, packet, state) in [
-        ("TCP that both have spoken on", connected(), DATA(Outbound), FlowState::Established),
+        ("TCP that both have spoken on", connected(), DATA(Inbound), FlowState::Established),
+        ("TCP that answers", connected(), DATA(Outbound), FlowState::Established),
         ("TCP that one has", half_open, tcp(Inbound, 443, 40_000, ACK), FlowState::Opening),
         ("UDP", opened(udp(Inbound, 53, 40_000)), udp(Inbound, 53, 40_000), FlowState::UdpStream),
         ("UDP answered", opened(udp(Inbound, 53, 40_000)), udp(Outbound, 53, 40_000), FlowState::UdpExchange),
