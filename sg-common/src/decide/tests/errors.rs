@@ -99,7 +99,11 @@ fn an_error_over_ipv6_reaches_its_sender() {
         let expected = if matches!(kind, 1..=4) { "flow 1" } else { "no_rule" };
         assert_eq!(world.judge(Inbound, error(ROUTER_V6, LOCAL_V6, kind, &quoted)), expected, "type {kind}");
     }
-    let said = world.judge(Inbound, error(ROUTER_V6, LOCAL_V6, 137, &quoted));
+    let mut redirect = error(ROUTER_V6, LOCAL_V6, 137, &quoted);
+    assert_eq!(world.judge(Inbound, redirect), "malformed", "it came from afar");
+    redirect =
+        Packet { hop_limit: 255, transport: Transport { icmp: 137 << 8, ..redirect.transport }, ..redirect };
+    let said = world.judge(Inbound, redirect);
     assert_eq!(said, "icmp_error_without_flow", "a redirect is never related");
 }
 
@@ -245,4 +249,42 @@ fn an_error_to_a_dead_flow_is_dropped() {
     assert_eq!(world.judge(Inbound, error(ROUTER, LOCAL, 3, &call())), "flow 1");
     world.now += 1;
     assert_eq!(world.judge(Inbound, error(ROUTER, LOCAL, 3, &call())), "icmp_error_without_flow");
+}
+
+#[test]
+fn errors_about_what_needs_no_entry_pass_as_its_answer_would() {
+    let open_out = anyone(Outbound, Table::Tcp, 0).every_value().numbered(2);
+    let open_in = anyone(Inbound, Table::Tcp, 0).every_value().numbered(3);
+    let https_in = anyone(Inbound, Table::Tcp, 443);
+    let https_out = anyone(Outbound, Table::Tcp, 443);
+    let from_peer = peer(Inbound, Table::Tcp, 443);
+    // What the instance has sent, and what the peer has.
+    let sent = |source, destination| ip(LOCAL, PEER, 6, &ports(source, destination));
+    let got = |source, destination| ip(PEER, LOCAL, 6, &ports(source, destination));
+    let inbound = |quoted: &[u8]| (Inbound, error(ROUTER, LOCAL, 3, quoted));
+    let outbound = |quoted: &[u8]| (Outbound, error(LOCAL, PEER, 3, quoted));
+    for (what, rules, (direction, packet), passes) in [
+        ("an answer of a service", &[open_out, https_in][..], inbound(&sent(443, 40_000)), true),
+        ("of another port", &[open_out, https_in], inbound(&sent(444, 40_000)), false),
+        ("a request to it", &[open_out, https_in], outbound(&got(40_000, 443)), true),
+        ("to another port", &[open_out, https_in], outbound(&got(40_000, 444)), false),
+        ("an answer to the instance", &[open_in, https_out], outbound(&got(443, 40_000)), true),
+        ("a request of the instance", &[open_in, https_out], inbound(&sent(40_000, 443)), true),
+        ("to a port that is not open", &[open_in, https_out], inbound(&sent(40_000, 444)), false),
+        ("of a service for one peer", &[open_out, from_peer], inbound(&sent(443, 40_000)), false),
+        ("open one way alone", &[https_in], inbound(&sent(443, 40_000)), false),
+        ("of no service", &[open_out], inbound(&sent(443, 40_000)), false),
+    ] {
+        let world = World::new(rules);
+        let expected = if passes { "flow" } else { "icmp_error_without_flow" };
+        assert_eq!(world.judge(direction, packet), expected, "{what}");
+        assert!(world.heap.flows().is_empty(), "{what}");
+    }
+    let world = World::new(&[open_out, https_in][..]);
+    let over_udp = ip(LOCAL, PEER, 17, &ports(443, 40_000));
+    assert_eq!(world.judge(Inbound, error(ROUTER, LOCAL, 3, &over_udp)), "icmp_error_without_flow");
+    let redirect = error(ROUTER, LOCAL, 5, &sent(443, 40_000));
+    assert_eq!(world.judge(Inbound, redirect), "icmp_error_without_flow");
+    let ping = ip(LOCAL, PEER, 1, &query(8, 0, 7));
+    assert_eq!(world.judge(Inbound, error(ROUTER, LOCAL, 3, &ping)), "icmp_error_without_flow");
 }

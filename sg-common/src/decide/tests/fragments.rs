@@ -156,3 +156,36 @@ fn datagrams_are_told_apart_by_zone() {
     let outcome = decide(&tables, ZONE + 1, Hook::Ingress, payload, &mut later(packet), BYTES);
     assert_eq!(told(&outcome), "fragment_without_first");
 }
+
+#[test]
+fn what_was_denied_for_its_flags_its_syn_or_want_of_room_is_not_let_in_piecemeal() {
+    let https = [peer(Inbound, Table::Tcp, 443)];
+    let world = World::remembering(&https[..]);
+    let odd = tcp(Inbound, 443, 40_000, SYN | FIN);
+    assert_eq!(world.judge(Inbound, first(odd)), "invalid_tcp_flags");
+    assert_eq!(world.judge(Inbound, later(odd)), "invalid_tcp_flags");
+
+    let world = World::remembering(&[peer(Outbound, Table::Tcp, 443)][..]);
+    world.connect(Outbound, 40_000, 443, 1);
+    let syn = tcp(Inbound, 40_000, 443, SYN);
+    assert_eq!(world.judge(Inbound, first(syn)), "no_rule");
+    assert_eq!(world.judge(Inbound, later(syn)), "no_rule", "although there is a flow");
+
+    let mut world = World::remembering(&https[..]);
+    world.control.bucket_mask = 0;
+    for remote_port in 0..16 {
+        world.connect(Inbound, 443, 50_000 + remote_port, 1);
+    }
+    let late = tcp(Inbound, 443, 40_000, SYN);
+    assert_eq!(world.judge(Inbound, first(late)), "flow_table_full");
+    assert_eq!(world.judge(Inbound, later(late)), "flow_table_full");
+}
+
+#[test]
+fn a_datagram_of_another_policy_is_not_completed() {
+    let mut world = World::remembering(&[peer(Inbound, Table::Udp, 53), peer(Inbound, Table::Udp, 54)][..]);
+    assert_eq!(world.judge(Inbound, first(udp(Inbound, 53, 40_000))), "rule 1, opened");
+    world.apply(&[peer(Inbound, Table::Udp, 54)][..]);
+    assert_eq!(world.judge(Inbound, first(udp(Inbound, 54, 40_000))), "rule 1, opened");
+    assert_eq!(world.judge(Inbound, later(udp(Inbound, 54, 40_000))), "fragment_without_first");
+}

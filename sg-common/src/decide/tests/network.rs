@@ -3,7 +3,7 @@
 use super::*;
 
 const ALL_PARTS: u32 = flag::ARP | flag::NDP | flag::DHCP | flag::MLD;
-const CHECKED_GUEST: u32 = flag::GUEST | flag::SOURCE_CHECK | ALL_PARTS;
+const CHECKED_GUEST: u32 = flag::GUEST | flag::SOURCE_CHECK | flag::ANY_LINK_LOCAL | ALL_PARTS;
 
 /// Lets nothing pass but the infrastructure set.
 fn world(flags: u32) -> World {
@@ -43,7 +43,10 @@ fn neighbour_discovery_passes_as_far_as_its_side_may_speak() {
             };
             let said = world(flags).judge(direction, ndp(direction, kind));
             assert_eq!(said, expected, "type {kind} {direction} under {flags:#x}");
-            let expected = if is_error { "icmp_error_without_flow" } else { "no_rule" };
+            let expected = match expected {
+                "infrastructure" => "no_rule",
+                never => never,
+            };
             let said = world(flags & !flag::NDP).judge(direction, ndp(direction, kind));
             assert_eq!(said, expected, "type {kind} {direction}, switched off");
         }
@@ -59,6 +62,7 @@ fn neighbour_discovery_that_a_router_may_have_forwarded_is_malformed() {
             ("fragment or extension header", Packet { is_wrapped: true, ..ndp(Inbound, kind) }),
         ] {
             assert_eq!(world(flag::NDP).judge(Inbound, packet), "malformed", "{what} of type {kind}");
+            assert_eq!(world(0).judge(Inbound, packet), "malformed", "{what} of type {kind}, switched off");
         }
     }
     let in_v4 = Packet { hop_limit: 255, ..icmp(Inbound, 135, 0, 0) };
@@ -139,8 +143,9 @@ fn dhcp_passes_for_the_client() {
         assert_eq!(world(flags).judge(direction, in_v4), v4, "{what}");
         assert_eq!(world(flags).judge(direction, in_v6), v6, "{what}, IPv6");
         let off = flags & !flag::DHCP;
-        assert_eq!(world(off).judge(direction, in_v4), "no_rule", "{what}, switched off");
-        assert_eq!(world(off).judge(direction, in_v6), "no_rule", "{what}, IPv6, switched off");
+        let without = |verdict| if verdict == "infrastructure" { "no_rule" } else { verdict };
+        assert_eq!(world(off).judge(direction, in_v4), without(v4), "{what}, switched off");
+        assert_eq!(world(off).judge(direction, in_v6), without(v6), "{what}, IPv6, switched off");
     }
     let over_tcp = tcp(Outbound, 68, 67, SYN);
     assert_eq!(world(flag::DHCP).judge(Outbound, over_tcp), "no_rule", "DHCP is UDP");
@@ -242,7 +247,13 @@ fn under_source_check_arp_speaks_for_the_sender() {
     };
     for (what, packet, expected) in [
         ("its own", arp(LOCAL, MAC), "infrastructure"),
-        ("none yet", arp(Addr::v4(0), MAC), "infrastructure"),
+        (
+            "none yet, asks for its own",
+            Packet { destination: LOCAL, ..arp(Addr::v4(0), MAC) },
+            "infrastructure",
+        ),
+        ("none yet, asks for another's", arp(Addr::v4(0), MAC), "source_check"),
+        ("its own, asks for its own", Packet { destination: LOCAL, ..arp(LOCAL, MAC) }, "infrastructure"),
         ("another's", arp(STRANGER, MAC), "source_check"),
         ("from another Ethernet address", arp(LOCAL, OTHER_MAC), "source_check"),
         ("not for Ethernet", arp(LOCAL, u64::MAX), "source_check"),
@@ -268,7 +279,17 @@ fn under_source_check_neighbour_discovery_and_dhcp_speak_for_the_sender() {
     for (what, packet, passes) in [
         ("asks for another", solicitation(LOCAL_V6), true),
         ("asks, link-local", solicitation(LINK_LOCAL), true),
-        ("asks, with no address yet", solicitation(Addr::UNSPECIFIED_V6), true),
+        ("asks whether another's is free", solicitation(Addr::UNSPECIFIED_V6), false),
+        (
+            "asks whether its own is free",
+            Packet { subject: LOCAL_V6, ..solicitation(Addr::UNSPECIFIED_V6) },
+            true,
+        ),
+        (
+            "asks whether its link-local one is free",
+            Packet { subject: LINK_LOCAL, ..solicitation(Addr::UNSPECIFIED_V6) },
+            true,
+        ),
         ("asks as another", solicitation(STRANGER_V6), false),
         ("tells of itself", advertisement(LOCAL_V6, LOCAL_V6), true),
         ("tells of itself, link-local", advertisement(LINK_LOCAL, LINK_LOCAL), true),
@@ -287,6 +308,16 @@ fn under_source_check_neighbour_discovery_and_dhcp_speak_for_the_sender() {
         assert_eq!(world(CHECKED_GUEST).judge(Outbound, packet), expected, "{what}");
         let unchecked = world(CHECKED_GUEST & !flag::SOURCE_CHECK);
         assert_eq!(unchecked.judge(Outbound, packet), "infrastructure", "{what}, unchecked");
+    }
+    // Where the policy lists a link-local address, only that one is the guest's own.
+    for packet in [
+        solicitation(LINK_LOCAL),
+        advertisement(LOCAL_V6, LINK_LOCAL),
+        request_v6(LINK_LOCAL),
+        Packet { subject: LINK_LOCAL, ..solicitation(Addr::UNSPECIFIED_V6) },
+    ] {
+        let listed = world(CHECKED_GUEST & !flag::ANY_LINK_LOCAL);
+        assert_eq!(listed.judge(Outbound, packet), "source_check", "{packet:?}");
     }
     let foreign = Packet { subject: STRANGER_V6, ..ndp(Inbound, 136) };
     let said = world(CHECKED_GUEST).judge(Inbound, foreign);

@@ -178,8 +178,7 @@ fn a_first_fragment_again_replaces_only_what_is_no_better() {
 
 #[test]
 fn what_another_policy_let_pass_is_not_completed_under_a_new_first() {
-    let (same, other) =
-        (Transport::default(), Transport { destination_port: 80, ..Transport::default() });
+    let (same, other) = (Transport::default(), Transport { destination_port: 80, ..Transport::default() });
     for (generation, transport, expected) in
         [(7, other, Ok(Payload::IP)), (8, same, Ok(Payload::IP)), (8, other, Err(MISSED))]
     {
@@ -223,7 +222,8 @@ fn a_place_that_is_being_written_belongs_to_its_writer() {
 fn a_life_gives_back_what_it_was_made_of() {
     let life = Life(0xfffe << 48 | Life::PASSED << 32 | 77);
     assert_eq!((life.version(), life.kind(), life.age(80)), (0xfffe, Life::PASSED, 3));
-    assert_eq!(life.age(76), u32::MAX, "ticks wrap");
+    assert_eq!(life.age(77_u32.wrapping_sub(64)), 0, "a clock that is behind");
+    assert_eq!(life.age(77_u32.wrapping_sub(65)), u32::MAX - 64, "ticks wrap");
     let busy = life.busy_after();
     assert_eq!(busy.0, 0xffff << 48 | 1 << 32);
     assert_eq!(busy.busy_after().0, 1 << 32, "versions wrap");
@@ -274,8 +274,7 @@ fn what_was_dropped_gives_way_by_age_and_behind_what_has_expired() {
     for (id, now, passed) in [(0, 100, true), (1, 50, false), (2, 40, false), (3, 60, false)] {
         heap.keep(&crowded(now), id, 7, passed);
     }
-    let known =
-        |now: u32| -> Vec<u32> { (0..9).filter(|id| heap.ports(&crowded(now), *id).is_some()).collect() };
+    let known = |now| heap.ids(&crowded(now));
     heap.keep(&crowded(100), 5, 7, false);
     assert_eq!(known(100), [0, 1, 3, 5], "the oldest of those that were dropped");
     heap.keep(&crowded(100), 6, 7, true);
@@ -297,4 +296,62 @@ fn a_zone_is_forgotten_wholly_and_nothing_else_is_touched() {
     heap.0.iter().for_each(|place| place.forget_zone(3));
     let lives: Vec<_> = heap.0[..4].iter().map(|place| place.life.load()).collect();
     assert_eq!(lives, [1 << 48, 1 << 48, 0, 9 << 48 | Life::BUSY << 32], "who writes there goes on");
+}
+
+#[test]
+fn what_was_told_survives_its_words() {
+    let transport = Transport {
+        source_port: 0x1234,
+        destination_port: 0x5678,
+        icmp: 0x9abc,
+        icmp_id: 0xdef0,
+        headers: 0x0fed,
+        protocol: 0xcb,
+    };
+    let told = Told { transport, generation: 0x00ab_cdef, reason: 0x7e };
+    assert_eq!(told.to_words(), [0x1234_5678_9abc_def0, 0xabcd_ef7e_000f_edcb]);
+    assert_eq!(Told::from_words(told.to_words()), told);
+    assert_eq!(Judged { reason: 1, generation: 0xffab_cdef }.low_generation(), 0x00ab_cdef);
+}
+
+#[test]
+fn every_reason_is_kept() {
+    for reason in DropReason::ALL {
+        let heap = Heap::new();
+        let judged = Judged { reason: reason.number(), generation: 7 };
+        keep(&heap, &crowded(10), 3, &fragment(1), judged);
+        assert_eq!(heap.verdict(&crowded(10), 1), Err(Unreadable::drop(reason)));
+    }
+}
+
+#[test]
+fn a_claim_names_the_place_its_version_and_whether_it_is_to_be_followed() {
+    let heap = Heap::new();
+    let first = fragment(1);
+    let claimed = claim(&heap, &crowded(10), 3, &first, judged(true));
+    assert_eq!(claimed.0, 1 << 32);
+    assert_eq!(heap.0[0].life.load(), 1 << 48 | Life::BUSY << 32);
+    write(&heap, &crowded(10), claimed, 3, &first, judged(true));
+    assert_eq!(heap.0[0].life.load(), 1 << 48 | Life::PASSED << 32 | 10);
+    assert_eq!(claim(&heap, &crowded(10), 3, &first, judged(false)), Claimed::NOTHING);
+    let other = Packet { transport: Transport { protocol: 9, ..Transport::default() }, ..first };
+    let later = Judged { generation: 8, ..judged(true) };
+    let claimed = claim(&heap, &crowded(10), 3, &other, later);
+    assert_eq!(claimed.0, 1 << 48 | 2 << 32, "what is written must not be followed");
+    write(&heap, &crowded(10), claimed, 3, &other, later);
+    assert_eq!(heap.0[0].life.load(), 2 << 48 | Life::DROPPED << 32 | 10);
+    // Whoever was slower writes nothing over it.
+    write(&heap, &crowded(20), Claimed(1 << 32), 3, &first, judged(true));
+    assert_eq!(heap.0[0].life.load(), 2 << 48 | Life::DROPPED << 32 | 10);
+    assert_eq!(claim(&Heap(Vec::new()), &crowded(10), 3, &first, judged(true)), Claimed::NOTHING);
+}
+
+#[test]
+fn generations_are_compared_as_far_as_they_are_kept() {
+    let heap = Heap::new();
+    keep(&heap, &crowded(10), 3, &fragment(1), judged(true));
+    let transport = Transport { destination_port: 80, ..Transport::default() };
+    let again = Packet { transport, ..fragment(1) };
+    keep(&heap, &crowded(10), 3, &again, Judged { reason: 0, generation: 7 + (1 << 24) });
+    assert_eq!(heap.ports(&crowded(10), 1), Some(80));
 }

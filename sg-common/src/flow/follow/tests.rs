@@ -69,7 +69,8 @@ impl Flow {
         let context = self.context();
         let place = self.heap.lookup(&context, packet, Way { zone: 3, direction });
         let state = Found::at(&self.heap, place).expect("there is a flow").state;
-        follow(&self.heap, &context, place, packet, Step { state, direction }, bytes);
+        let step = Step { found: state, state, direction };
+        assert!(follow(&self.heap, &context, place, packet, step, bytes));
     }
 
     fn goes(&self, packet: &Packet, state: FlowState) {
@@ -95,12 +96,20 @@ fn steps_survive_their_bits() {
     for direction in Direction::ALL {
         for number in 2..=14 {
             let state = FlowState::from_number(number).unwrap();
-            let step = Step { state, direction };
-            assert_eq!(step.to_bits(), u32::from(number) | (direction as u32) << 8);
+            let step = Step { found: FlowState::Icmp, state, direction };
+            assert_eq!(step.to_bits(), u32::from(number) | (direction as u32) << 8 | 11 << 16);
             assert_eq!(Step::from_bits(step.to_bits()), Some(step));
-            assert_eq!(Step::from_bits(step.to_bits() | 0xfffe_0000), Some(step), "higher bits are ignored");
+            let back = Step { found: state, state: FlowState::Icmp, direction };
+            assert_eq!(Step::from_bits(back.to_bits()), Some(back));
+            assert_eq!(
+                Step::from_bits(step.to_bits() | 0xff00_fe00),
+                Step::from_bits(step.to_bits()),
+                "others are ignored"
+            );
         }
         assert_eq!(Step::from_bits((direction as u32) << 8), None);
+        assert_eq!(Step::from_bits((direction as u32) << 8 | 2), None, "no state that was found");
+        assert_eq!(Step::from_bits((direction as u32) << 8 | 2 << 16), None, "no state now");
     }
 }
 
@@ -347,7 +356,7 @@ fn time_is_kept_where_it_matters_and_no_reset_or_fin_lengthens_a_life() {
         ("just before its end", data, 1000, 2000),
         ("a reset that does not count", segment(Inbound, RST, 7, 0, 0), 900, 1000),
         ("a FIN that does not count", segment(Inbound, FIN | ACK, 7 + REACH * 2, 5000, 0), 900, 1000),
-        ("a FIN that does", segment(Inbound, FIN | ACK, 1000, 5000, 0), 900, 1900),
+        ("a FIN that does", segment(Inbound, FIN | ACK, 1000, 5000, 0), 900, 1000),
         ("a reset that does", segment(Inbound, RST, 1000, 0, 0), 900, 1900),
         ("a clock that is behind", data, 0_u32.wrapping_sub(3), 1000),
     ] {
@@ -380,12 +389,16 @@ fn a_later_fragment_is_counted_and_changes_nothing() {
     let later = Packet { fragment_offset: 1, ..packet(Outbound, Protocol::UDP) };
     flow.goes(&later, FlowState::UdpOneWay);
     assert_eq!(flow.seen().packets, [1, 1]);
+    let flow = Flow { now: 1015, ..flow };
+    flow.goes(&later, FlowState::UdpOneWay);
+    assert_eq!(flow.seen().seen, 1015, "but keeps it alive");
     let mut flow = Flow::established(Inbound);
     flow.now += 100;
     let later = Packet { fragment_offset: 3, ..segment(Inbound, 0, 7, 7, 7) };
     flow.goes(&later, FlowState::Established);
     let seen = flow.seen();
-    assert_eq!((seen.next, seen.packets, seen.seen), ([1000, 5000], [3, 1], 1100));
+    assert_eq!((seen.next, seen.packets), ([1000, 5000], [3, 1]));
+    assert_eq!(seen.seen, 1000, "of TCP it may belong to what ended the flow");
 }
 
 #[test]
@@ -397,7 +410,8 @@ fn what_is_revoked_is_kept_and_not_counted() {
         let context = flow.context();
         let place = flow.heap.lookup(&context, &packet, Way { zone: 3, direction: Outbound });
         let before = flow.seen();
-        follow(&flow.heap, &context, place, &packet, Step { state, direction: Outbound }, 60);
+        let step = Step { found: FlowState::Established, state, direction: Outbound };
+        assert!(follow(&flow.heap, &context, place, &packet, step, 60));
         let after = Seen { state, seen: 1100, ..before };
         assert_eq!(flow.seen(), after);
     }
@@ -410,9 +424,78 @@ fn a_flow_that_is_gone_is_left_alone() {
     let place = flow.heap.lookup(&flow.context(), &packet, Way { zone: 3, direction: Inbound });
     let found = Found::at(&flow.heap, place).unwrap();
     let busy = found.retake();
-    let step = Step { state: FlowState::Established, direction: Inbound };
+    let step = Step { found: FlowState::Established, state: FlowState::Established, direction: Inbound };
     for place in [place, busy, Place::NOWHERE] {
-        follow(&flow.heap, &flow.context(), place, &packet, step, 60);
+        assert!(follow(&flow.heap, &flow.context(), place, &packet, step, 60), "nothing to be tried again");
         assert_eq!(flow.heap.entries.iter().map(|entry| entry.packets[0].load()).sum::<u64>(), 2);
+    }
+}
+
+#[test]
+fn what_ends_a_flow_never_lengthens_it() {
+    let closing = |flow: &Flow| flow.goes(&segment(Inbound, RST, 1000, 0, 0), FlowState::Closing);
+    // Idle so long, the connection had 1000 ticks left less that; closed it has ten, or what was left.
+    for (idle, seen) in [(0, 1000), (100, 1100), (989, 1989), (990, 1990), (991, 1990), (1000, 1990)] {
+        let mut flow = Flow::established(Inbound);
+        flow.now += idle;
+        closing(&flow);
+        assert_eq!(flow.seen().seen, seen, "idle for {idle}");
+    }
+    // The same where the clock wraps between.
+    let mut flow = Flow::established(Inbound);
+    let entry = flow.heap.entries.iter().find(|entry| entry.life.load() != 0).unwrap();
+    let life = crate::flow::Life(entry.life.load());
+    entry.life.store(life.with(FlowState::Established, u32::MAX - 499).0);
+    flow.now = 495;
+    closing(&flow);
+    assert_eq!(flow.seen().seen, 490, "five ticks are left");
+    // One that is refused had a hundred.
+    let mut flow = Flow::begun(Inbound, &segment(Inbound, SYN, 999, 0, 0));
+    flow.now += 95;
+    flow.goes(&segment(Outbound, RST | ACK, 0, 1000, 0), FlowState::Closing);
+    assert_eq!(flow.seen().seen, 1090);
+}
+
+#[test]
+fn what_another_cpu_has_done_meanwhile_is_gone_on_from() {
+    let flow = Flow::established(Inbound);
+    let packet = segment(Outbound, FIN | ACK, 5000, 1000, 0);
+    let context = flow.context();
+    let place = flow.heap.lookup(&context, &packet, Way { zone: 3, direction: Outbound });
+    let step = Step { found: FlowState::Answered, state: FlowState::Answered, direction: Outbound };
+    assert!(follow(&flow.heap, &context, place, &packet, step, 60));
+    assert_eq!(flow.seen().state, FlowState::FinReplier, "it was established by then");
+    // What the policy says of the state that was found holds.
+    let step = Step { found: FlowState::FinReplier, state: FlowState::RevokedTcp, direction: Outbound };
+    assert!(follow(&flow.heap, &context, place, &packet, step, 60));
+    assert_eq!(flow.seen().state, FlowState::RevokedTcp);
+}
+
+#[test]
+fn a_packet_that_is_tried_again_is_counted_once() {
+    let flow = Flow::established(Inbound);
+    flow.follow(&segment(Inbound, FIN | ACK, 1000, 5000, 0), 0);
+    let seen = flow.seen();
+    assert_eq!((seen.state, seen.packets, seen.bytes), (FlowState::FinOpener, [2, 1], [120, 60]));
+}
+
+#[test]
+fn a_change_that_loses_is_told() {
+    let flow = Flow::established(Inbound);
+    let context = Context { now: 1100, ..flow.context() };
+    let data = segment(Inbound, ACK, 1000, 5000, 0);
+    let place = flow.heap.lookup(&context, &data, Way { zone: 3, direction: Inbound });
+    let found = Found::at(&flow.heap, place).unwrap();
+    // Another CPU's packet.
+    assert!(found.change(FlowState::Established, 1050));
+    let step = Step { found: FlowState::Established, state: FlowState::Established, direction: Inbound };
+    for (what, packet, is_done) in [
+        ("time", data, false),
+        ("a FIN", segment(Inbound, FIN | ACK, 1000, 5000, 0), false),
+        ("a reset", segment(Inbound, RST, 1001, 0, 0), false),
+        ("a reset that does not count", segment(Inbound, RST, 7, 0, 0), true),
+    ] {
+        assert_eq!(move_on(&found, &context, &packet, step), is_done, "{what}");
+        assert_eq!(flow.seen().seen, 1050, "{what}");
     }
 }

@@ -183,10 +183,44 @@ impl Memory for Contended {
 }
 
 #[test]
-fn where_another_cpu_was_faster_the_packet_still_passes() {
+fn where_another_cpu_is_faster_each_time_the_sender_tries_again() {
     let known = Contended(with(FlowState::Closing));
     let again = packet(Inbound, Protocol::TCP, SYN);
-    assert_eq!(open(&known, &at(50), &again, way(Inbound), SECOND, 80), Opened::KNOWN);
+    assert_eq!(open(&known, &at(50), &again, way(Inbound), SECOND, 80), Opened::FULL);
     let empty = Contended(Heap::new(1));
     assert_eq!(open(&empty, &at(50), &again, way(Inbound), SECOND, 80), Opened::FULL);
+}
+
+/// Memory in which another CPU's SYN has begun the flow afresh just before this one's.
+struct Overtaken(Heap, core::cell::Cell<bool>);
+
+impl Memory for Overtaken {
+    fn bucket(&self, index: u32) -> Option<&crate::flow::Bucket> {
+        self.0.bucket(index)
+    }
+
+    fn entry(&self, index: u32) -> Option<&crate::flow::Entry> {
+        self.0.entry(index)
+    }
+
+    fn write(
+        &self,
+        context: &Context<'_>,
+        place: Place,
+        packet: &Packet,
+        way: Way,
+        admission: Admission,
+        bytes: u64,
+    ) -> bool {
+        let is_written = write(self, context, place, packet, way, admission, bytes);
+        is_written && self.1.replace(true)
+    }
+}
+
+#[test]
+fn what_another_cpu_has_begun_is_known() {
+    let memory = Overtaken(with(FlowState::Closing), core::cell::Cell::new(false));
+    let again = packet(Inbound, Protocol::TCP, SYN);
+    assert_eq!(open(&memory, &at(50), &again, way(Inbound), SECOND, 80), Opened::KNOWN);
+    assert_eq!(only(&memory.0).state, FlowState::Opening);
 }

@@ -155,3 +155,15 @@ fn sums_are_of_big_endian_pairs_and_bounded() {
     let all: u32 = (0..30).map(|pair| (2 * pair + 1) << 8 | (2 * pair + 2)).sum();
     assert_eq!(sum(&cursor, 0, SUM_MAX), Some(all));
 }
+
+#[test]
+fn the_checksum_of_a_fragment_is_not_known() {
+    let (_, mut frame) = packet(&V4, &segment(&V4, tcp_flag::RST, &[], &[]));
+    for (place, expected) in [(0, true), (0x40, true), (0x20, false)] {
+        frame[6] = place;
+        let mut packet = Packet::default();
+        let cursor = Slice { frame: &frame, is_gso: false };
+        let reading = crate::wire::parse(&cursor, LinkLayer::BareIp { ethertype: 0x0800 }, 0, &mut packet);
+        assert_eq!((reading, packet.is_sum_right), (Ok(Payload::IP), expected), "{place:#x}");
+    }
+}

@@ -17,6 +17,11 @@ fn ethertypes_begin_where_lengths_end() {
         let frame = ethernet(&[ethertype]);
         assert_eq!(read(&frame).0, Ok(expected), "{ethertype:#x}");
     }
+    for ethertype in [0x0806, 0x88cc, 0x8100, 0] {
+        let link = LinkLayer::BareIp { ethertype };
+        let reading = parse(&Slice { frame: &[0; 60], is_gso: false }, link, 0, &mut Packet::default());
+        assert_eq!(reading, Ok(Payload::NONE), "{ethertype:#x} without Ethernet");
+    }
     for link_type in [0x0800, 0x86dd] {
         let link = LinkLayer::BareIp { ethertype: link_type };
         let frame = V4::new(6, tcp(443)).frame().split_off(14);
