@@ -13,8 +13,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::setup::tools;
-use crate::{run, workspace};
+use crate::{run, setup, workspace};
 use known::{Mutant, Tally};
 
 /// Where the survivors are explained.
@@ -35,7 +34,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    tools::ensure_mutants()?;
+    setup::run_for_mutants()?;
     let page = workspace::root().join(PAGE);
     let page = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
     let listed = known::listed(&page).with_context(|| format!("{PAGE} cannot be understood"))?;

@@ -9,7 +9,7 @@
 mod compiler;
 mod linker;
 mod packages;
-pub(crate) mod tools;
+mod tools;
 
 use anyhow::{Result, bail, ensure};
 
@@ -45,6 +45,11 @@ pub(crate) fn run_for_ci() -> Result<Toolchain> {
 /// What only `cargo xtask fuzz` needs.
 pub(crate) fn run_for_fuzz() -> Result<()> {
     tools::ensure_fuzz()
+}
+
+/// What only `cargo xtask mutants` needs.
+pub(crate) fn run_for_mutants() -> Result<()> {
+    tools::ensure_mutants()
 }
 
 /// The toolchain, and whether anything had to be installed for it.
