@@ -14,7 +14,6 @@
 //! * SCTP and DCCP: conntrack knows their ports.
 //! * ICMP redirects: conntrack relates them to flows. Errors about a packet that was never seen to go
 //!   the other way: conntrack relates them to the flow, here they are related to nothing.
-//! * Errors about traffic that is untracked here, as on AWS: they have no flow to be related to.
 //! * Fragments, bad checksums, malformed packets and martians: conntrack and the stack of the box put
 //!   together, repair or drop them before any rule.
 //! * Changes of the policy: a ruleset that is replaced leaves tracked connections alone.

@@ -21,16 +21,15 @@ use sg_tests::{
         probes::{self, Sent},
         ruleset::ruleset,
     },
-    reference::rules::Rules,
 };
 
-/// The ruleset that says the same, and the rules themselves.
-fn translated(document: &str) -> Result<(String, Rules)> {
+/// The ruleset that says the same.
+fn translated(document: &str) -> Result<String> {
     let loaded = document::parse_str("policy.yaml", document, &document::Limits::default());
     ensure!(loaded.errors.is_empty(), "{:?}\n{document}", loaded.errors);
     let policy = loaded.policy.context("no policy")?;
     let groups = &policy.interfaces[0].groups;
-    Ok((ruleset(&policy, groups, OUTSIDE, INSIDE), Rules::new(&policy, groups)))
+    Ok(ruleset(&policy, groups, OUTSIDE, INSIDE))
 }
 
 /// Sends a probe across both boxes. Gives the packets that were sent and how many arrived.
@@ -79,12 +78,12 @@ fn nftables_and_the_agent_let_the_same_packets_cross() -> Result<()> {
         let seed = first.wrapping_add(number);
         let mut dice = Dice(seed);
         let document = probes::document(&mut dice);
-        let (ruleset, rules) = translated(&document)?;
+        let ruleset = translated(&document)?;
         for crossing in [&mut ours, &mut theirs] {
             crossing.enforce(&document, &ruleset, number == 0)?;
         }
         for turn in 0..probes {
-            let probe = probes::probe(&mut dice, &rules, number, turn);
+            let probe = probes::probe(&mut dice, number, turn);
             let (more, of_them) = compare(&ours, &theirs, &probe).with_context(|| {
                 format!("SG_ORACLE_SEED={seed} SG_ORACLE=1:{probes}, probe {turn}\n{document}\n{ruleset}")
             })?;

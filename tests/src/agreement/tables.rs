@@ -61,7 +61,8 @@ pub(super) fn snapshot(heap: &Heap) -> Vec<u64> {
 pub(super) fn restore(heap: &Heap, words: &[u64]) {
     let tags = heap.buckets().iter().flat_map(|Bucket { tags }| tags);
     let entries = heap.entries().iter().flat_map(words_of);
-    for (word, value) in tags.chain(entries).zip(words) {
+    let datagrams = heap.datagrams().iter().flat_map(words_of_datagram);
+    for (word, value) in tags.chain(entries).chain(datagrams).zip(words) {
         word.store(*value);
     }
 }

@@ -2,16 +2,12 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use sg_common::{
-    addr::Addr,
-    tuple::{Direction, Table},
-};
+use sg_common::tuple::Direction;
 
 use super::crossing::{INSIDE, MARKERS};
 use crate::{
     agreement::Dice,
     packet::{Icmp, Packet, Tcp, Transport, Udp},
-    reference::rules::Rules,
 };
 
 /// Something to be tried: packets in order.
@@ -127,10 +123,7 @@ pub fn document(dice: &mut Dice) -> String {
 
 /// Something between a remote address and the instance, whose address differs with `number`, so that
 /// nothing of an earlier policy is known of it. `turn` makes it differ from the policy's other probes.
-///
-/// What `rules` let pass without keeping a flow gets no ICMP errors: there is nothing that they could
-/// be related to, which conntrack does not know.
-pub fn probe(dice: &mut Dice, rules: &Rules, number: u64, turn: u64) -> Probe {
+pub fn probe(dice: &mut Dice, number: u64, turn: u64) -> Probe {
     let remote: IpAddr = dice.pick(&REMOTES).parse().unwrap_or_else(|_| unreachable!("they are addresses"));
     let [high, low] = (number as u16).to_be_bytes();
     let local: IpAddr = match remote {
@@ -148,7 +141,7 @@ pub fn probe(dice: &mut Dice, rules: &Rules, number: u64, turn: u64) -> Probe {
         8 | 9 => make.queries(dice),
         _ => make.protocol(dice),
     };
-    if dice.once_in(2) && !make.is_untracked(rules, &probe) {
+    if dice.once_in(2) {
         probe.packets.push(make.error(dice, &probe));
     }
     probe
@@ -170,17 +163,6 @@ impl Make {
             Direction::Outbound => (self.local, self.remote),
         };
         Sent { direction, packet: Packet::new(source, destination, transport), after: None }
-    }
-
-    /// Whether some port of the probe may be open to anyone, and the other direction is open whole.
-    fn is_untracked(&self, rules: &Rules, probe: &Probe) -> bool {
-        let family = Addr::from(self.remote).family();
-        let table = match probe.packets[0].packet.transport {
-            Transport::Tcp(_) => Table::Tcp,
-            Transport::Udp(_) => Table::Udp,
-            Transport::Icmp(_) | Transport::Other(..) => return false,
-        };
-        Direction::ALL.into_iter().any(|direction| rules.is_whole(direction, family, table))
     }
 
     /// An error about the probe's first packet, if that arrived, from the other end or from elsewhere.

@@ -393,7 +393,7 @@ fn body(packet: &Packet, bytes: &[u8], is_gso: bool) -> Result<(Body, usize), Dr
     }
 }
 
-/// Whether a TCP segment's checksum is right: complete, or that of the pseudo-header alone, as the
+/// Whether a whole TCP segment's checksum is right: complete, or that of the pseudo-header alone, as the
 /// kernel leaves it to the hardware.
 fn is_sum_right(packet: &Packet, segment: &[u8]) -> bool {
     let mut pseudo = vec![];
@@ -406,7 +406,8 @@ fn is_sum_right(packet: &Packet, segment: &[u8]) -> bool {
     pseudo.extend((segment.len() as u32).to_be_bytes());
     pseudo.extend([0, 0, 0, 6]);
     let begun = !checksum(&[&pseudo]);
-    segment.len() <= 60 && (checksum(&[&pseudo, segment]) == 0 || segment[16..18] == begun.to_be_bytes())
+    let is_whole = packet.fragment.is_none() && segment.len() <= 60;
+    is_whole && (checksum(&[&pseudo, segment]) == 0 || segment[16..18] == begun.to_be_bytes())
 }
 
 /// Nobody sends from the unspecified address but a DHCP client and, over IPv6, who has no address
