@@ -317,18 +317,12 @@ fn in_part(circumstances: Circumstances, reading: &Reading, frame: &[u8]) {
     for linear in 0..frame.len().min(CUT_EVERYWHERE) {
         let mut packet = Packet::default();
         let first_buffer = Watched::new(frame, circumstances.is_gso, linear);
-        let mut part = circumstances.read_into(&mut packet, &first_buffer);
+        let part = circumstances.read_into(&mut packet, &first_buffer);
         if part.payload == Err(Unreadable::SHORT) {
             // The programs then make more of it contiguous, and read it again.
             let whole = Slice { frame, is_gso: circumstances.is_gso };
             assert_eq!(circumstances.read_into(&mut packet, &whole), *reading, "after {linear} octets");
             continue;
-        }
-        if let (Some(part), Some(whole)) = (&mut part.packet, &reading.packet)
-            && !part.quote.is_some()
-        {
-            // A quotation that is not at hand quotes nothing: the error then needs a rule.
-            part.quote = whole.quote;
         }
         assert_eq!(part, *reading, "with {linear} octets at hand");
     }

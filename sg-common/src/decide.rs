@@ -226,6 +226,8 @@ impl<N: Network + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
                 return Ok(AllowReason::Flow);
             }
         }
+        // It is no packet of a flow, if there is one, and of no rule.
+        findings.rule = Origin::NO_RULE;
         if is_related && self.quotes_untracked()? {
             return Ok(AllowReason::Flow);
         }
