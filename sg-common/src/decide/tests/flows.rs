@@ -264,3 +264,36 @@ fn a_flow_that_no_rule_admitted_passes_without_one() {
     entry.origin.store(Origin::new(version, world.generation, Origin::NO_RULE).0);
     assert_eq!(world.judge(Inbound, tcp(Inbound, 443, 40_000, ACK)), "flow");
 }
+
+/// Memory that tells how often, and with how many octets, a flow was moved on.
+struct Counted(Heap, bool, core::cell::RefCell<Vec<u64>>);
+
+impl Memory for Counted {
+    fn bucket(&self, index: u32) -> Option<&crate::flow::Bucket> {
+        self.0.bucket(index)
+    }
+
+    fn entry(&self, index: u32) -> Option<&crate::flow::Entry> {
+        self.0.entry(index)
+    }
+
+    fn follow(&self, _: &Context<'_>, _: crate::flow::table::Place, _: &Packet, _: Step, bytes: u64) -> bool {
+        self.2.borrow_mut().push(bytes);
+        self.1
+    }
+}
+
+#[test]
+fn a_packet_moves_its_flow_on_once_and_again_where_another_cpu_was_faster() {
+    for (is_first, expected) in [(true, &[BYTES][..]), (false, &[BYTES, 0])] {
+        let world = https_in();
+        world.connect(Inbound, 443, 40_000, 9);
+        let World { nodes, heap, control, generation, now, .. } = world;
+        let memory = Counted(heap, is_first, core::cell::RefCell::default());
+        let tables = Tables { nodes: &nodes[..], memory: &memory, control: &control, generation, now };
+        let mut packet = tcp(Outbound, 443, 40_000, ACK);
+        let outcome = decide(&tables, ZONE, Hook::Egress, Ok(Payload::IP), &mut packet, BYTES);
+        assert_eq!(told(&outcome), "flow 9");
+        assert_eq!(memory.2.borrow()[..], *expected);
+    }
+}

@@ -43,6 +43,8 @@ fn flows_give_way_by_what_they_are_and_for_how_long_they_were_idle() {
         ("half closed by the other", life(FinReplier, 990), [1, 1], 0),
         ("half open", life(Opening, 990), [1, 0], SOONER + 11),
         ("seen just now", life(Opening, 1000), [1, 0], SOONER + 1),
+        ("a clock that is behind", life(Opening, 1064), [1, 0], SOONER + 1),
+        ("revoked, a clock that is behind", life(Revoked, 1064), [1, 0], 1),
         ("answered", life(Answered, 990), [1, 1], SOONER + 11),
         ("closed", life(Closing, 990), [1, 1], SOONER + 11),
         ("UDP one way", life(UdpOneWay, 990), [1, 0], SOONER + 11),
@@ -194,5 +196,37 @@ fn it_is_tried_again_so_often_when_another_cpu_was_faster() {
         let memory = Contended(Heap::new(4), times.into());
         let place = reserve(&memory, &at(50), &FlowKey([1; 5]));
         assert_eq!(place != Place::NOWHERE, reserved, "{times} times");
+    }
+}
+
+#[test]
+fn what_is_over_of_the_same_tag_goes_first() {
+    let choice = Choice { first: 1, second: 3, tag: 7 };
+    assert_eq!(former(&full(), &at(50), &choice), NOWHERE, "another tag");
+    let tagged = |heap: &Heap, index: usize| {
+        let word = &heap.buckets[index / 16].tags[index % 16 / 4];
+        word.store(word.load() & !(0xffff << (16 * (index % 4))) | 7 << (16 * (index % 4)));
+    };
+    for index in 0..64 {
+        let heap = full();
+        tagged(&heap, index);
+        assert_eq!(former(&heap, &at(50), &choice), NOWHERE, "slot {index} is alive");
+        heap.entries[index].life.store(life(FlowState::Opening, 40).0);
+        assert_eq!(former(&heap, &at(50), &choice), NOWHERE, "slot {index} may go, but is not over");
+        heap.entries[index].life.store(life(FlowState::Opening, 0).freed().0);
+        let expected = if matches!(index / 16, 1 | 3) { index as u32 } else { NOWHERE };
+        assert_eq!(former(&heap, &at(50), &choice), expected, "slot {index}");
+    }
+    // Behind others of the same tag that live.
+    let heap = full();
+    (16..20).for_each(|index| tagged(&heap, index));
+    heap.entries[17].life.store(0);
+    assert_eq!(former(&heap, &at(50), &choice), 17);
+    heap.entries[17].life.store(life(FlowState::Established, 0).0);
+    tagged(&heap, 50);
+    heap.entries[50].life.store(0);
+    assert_eq!(former(&heap, &at(50), &choice), 50, "in the second bucket");
+    for missing in [Choice { first: 4, ..choice }, Choice { first: 0, second: 4, ..choice }] {
+        assert_eq!(former(&heap, &at(50), &missing), NOWHERE);
     }
 }
