@@ -93,7 +93,7 @@ const ALL_OUT: &str =
     "inbound: [{allow: [tcp/443, udp/443], from: anywhere}], outbound: [{allow: all, to: PEER}]";
 
 fn s2_addresses_of_others(setup: Setup) -> Result<()> {
-    let range = Range::with(setup, ALL_OUT, &own(setup, false), "")?;
+    let range = Range::open_with(setup, ALL_OUT, &own(setup, false))?;
     for family in Family::ALL {
         let session = Session::inbound(&range, family)?;
         let outward = range.outward(family);
@@ -103,7 +103,7 @@ fn s2_addresses_of_others(setup: Setup) -> Result<()> {
                 ("a SYN", path.ip(TCP, &path.syn((range.port(), 5432)))),
                 ("a ping", path.ip(path.icmp_number(), &path.echo(range.port(), 1))),
                 ("a fragment", path.fragment(UDP, range.port(), 0, true, &path.udp((1, 53), &[0; 16]))),
-                ("SCTP", path.ip(132, &[0; 32])),
+                ("another protocol", path.ip(200, &[0; 32])),
             ] {
                 judge_out(&range, &session, &format!("{how} {what}"), &path.frame(&packet), expected)?;
                 let tagged = tagged(&path.frame(&packet), &[(0x8100, 0)]);
@@ -160,7 +160,7 @@ fn s2_addresses_of_others(setup: Setup) -> Result<()> {
 
 fn s2_mac_addresses_of_others(setup: Setup) -> Result<()> {
     for listed in [true, false] {
-        let range = Range::with(setup, ALL_OUT, &own(setup, listed), "")?;
+        let range = Range::open_with(setup, ALL_OUT, &own(setup, listed))?;
         let expected = if listed { "source_check" } else { PASSES };
         for family in Family::ALL {
             let session = Session::inbound(&range, family)?;
@@ -198,7 +198,7 @@ fn arp(operation: u8, mac: [u8; 6], from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
 }
 
 fn s2_neighbours_of_others(setup: Setup) -> Result<()> {
-    let range = Range::with(setup, ALL_OUT, &own(setup, true), "")?;
+    let range = Range::open_with(setup, ALL_OUT, &own(setup, true))?;
     let session = Session::inbound(&range, Family::V4)?;
     let path = range.outward(Family::V4);
     let (mine, other) = (path.from.mac, [2, 0, 0, 0, 0, 9]);

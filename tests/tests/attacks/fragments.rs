@@ -372,7 +372,8 @@ fn f6_a_million_first_fragments(setup: Setup) -> Result<()> {
 
 /// Datagrams that the kernel itself cuts, in order and to an open and a closed port.
 fn fragmented_datagrams_arrive(setup: Setup) -> Result<()> {
-    let arena = Arena::start(setup, "inbound: [{allow: udp/443, from: [PEER]}], outbound: []")?;
+    let range = Range::of_kernels(setup, "inbound: [{allow: udp/443, from: anywhere}], outbound: []")?;
+    let arena = &range.arena;
     for family in Family::ALL {
         let target = |port| SocketAddr::new(arena.instance_address(family), port);
         let [open, shut] = [443, 22].map(|port| arena.instance().enter(|| bind_udp(target(port))));
@@ -419,7 +420,7 @@ fn f2_the_first_fragment_came_by_another_interface() -> Result<()> {
     let policy =
         crate::range::policy(Setup::HostTc, RULES, "") + "  - {match: eth1, groups: [g], hook: tc}\n";
     arena.agent.start_with(&policy)?;
-    let range = Range::around(arena, &[])?;
+    let range = Range::around(arena)?;
     let wire = sg_tests::packet::PacketSocket::open(&other, "far1")?;
     for family in Family::ALL {
         let path = range.inward(family);

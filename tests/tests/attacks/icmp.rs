@@ -231,7 +231,7 @@ fn c1_errors_that_quote_lies(setup: Setup) -> Result<()> {
 /// A rule for the type opens it to all, and only it.
 fn c1_errors_by_rule(setup: Setup) -> Result<()> {
     let rules = RULES.replace("udp/443]", "udp/443, icmp/3/4, icmpv6/2]");
-    let range = Range::with(setup, &rules, "", "")?;
+    let range = Range::open_with(setup, &rules, "")?;
     for family in Family::ALL {
         let (outward, inward) = (range.outward(family), range.inward(family));
         let quoted = outward.ip(UDP, &outward.udp((1, 2), b"never sent"));

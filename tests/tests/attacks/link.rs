@@ -10,7 +10,7 @@ use sg_tests::{
 
 use crate::{
     bytes::{self, BROADCAST, IPV4, IPV6, TCP, ethernet, tagged},
-    range::{DROPPED, PASSES, RULE, RULES, Range, Way, policy},
+    range::{DROPPED, PASSES, PERMITTED, RULE, RULES, Range, Way, policy},
     rows::{At, judge},
 };
 
@@ -132,7 +132,7 @@ fn l1_vlan_tags_that_a_bridge_took_out() -> Result<()> {
         "link set eth1 master br0",
     ])?;
     arena.agent.start_with(&policy(Setup::Guest, RULES, ""))?;
-    let range = Range::around(arena, &[])?;
+    let range = Range::around(arena)?;
     let wire = PacketSocket::open(&beyond, "far1")?;
     for family in Family::ALL {
         let path = range.inward(family);
@@ -209,13 +209,12 @@ fn l2_other_encapsulations(setup: Setup) -> Result<()> {
 
 /// What an interface lists passes, and nothing else does.
 fn l2_permitted_ethertypes(setup: Setup) -> Result<()> {
-    let mut arena = Arena::without_agent(setup)?;
-    arena.agent.start_with(&policy(setup, RULES, ", permit_ethertypes: ['0x8847', '0x88e5', '0x8863']"))?;
-    let range = Range::around(arena, &[0x8847, 0x88e5, 0x8863])?;
+    let listed = format!(", permit_ethertypes: {PERMITTED:?}");
+    let range = Range::open_with(setup, RULES, &listed)?;
     judge(&range, &[Family::V4, Family::V6], |at| {
         let (to, from) = (at.inward.to.mac, at.inward.from.mac);
         for (what, kind, octets) in encapsulations(at) {
-            let is_listed = [0x8847, 0x88e5, 0x8863].contains(&kind);
+            let is_listed = PERMITTED.contains(&kind);
             let expected = if is_listed { PASSES } else { "unsupported_ethertype" };
             at.frame(what, ethernet(to, from, kind, &octets), expected);
             if is_listed {

@@ -59,7 +59,7 @@ fn packets(path: &Path, ports: (u16, u16)) -> Vec<(&'static str, Vec<u8>)> {
         ("a datagram", path.ip(UDP, &udp)),
         ("a ping", path.ip(path.icmp_number(), &path.echo(1, 1))),
         ("a fragment", piece),
-        ("SCTP", path.ip(132, &[0; 32])),
+        ("another protocol", path.ip(201, &[0; 32])),
     ]
 }
 
@@ -67,7 +67,7 @@ fn packets(path: &Path, ports: (u16, u16)) -> Vec<(&'static str, Vec<u8>)> {
 const ALL: &str = "inbound: [{allow: all, from: anywhere}], outbound: []";
 
 fn m1_sources(setup: Setup) -> Result<()> {
-    let range = Range::with(setup, ALL, "", "")?;
+    let range = Range::open_with(setup, ALL, "")?;
     judge(&range, &Family::ALL, |at| {
         let bad: Vec<[u8; 16]> = match at.family {
             Family::V4 => [
@@ -122,7 +122,7 @@ fn m1_sources(setup: Setup) -> Result<()> {
 
 fn m1_destinations(setup: Setup) -> Result<()> {
     // Whose address it is does not matter here.
-    let range = Range::with(setup, ALL, ", source_check: false", "")?;
+    let range = Range::open_with(setup, ALL, ", source_check: false")?;
     judge(&range, &Family::ALL, |at| {
         let bad: Vec<[u8; 16]> = match at.family {
             Family::V4 => [[127, 0, 0, 1], [127, 255, 255, 255], [0, 0, 0, 0]].map(v4).to_vec(),

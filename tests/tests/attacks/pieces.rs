@@ -5,14 +5,14 @@ use std::io::{Read as _, Write as _};
 use anyhow::{Context as _, Result, ensure};
 use sg_tests::{
     each_setup,
-    lab::{Arena, Namespace, Setup, arena::Family, can_run},
+    lab::{Namespace, Setup, arena::Family, can_run},
     packet::PacketSocket,
     syscall::tun,
 };
 
 use crate::{
     bytes::{Host, Path, SYN, TCP, UDP, be16, fragment, ipv4_with, tagged},
-    range::{PASSES, RULES, Range, Way, policy},
+    range::{PASSES, Range, Way},
     session::Session,
     superpackets::Offload,
 };
@@ -22,18 +22,18 @@ each_setup! {
     g1_jumbo_frames
 }
 
-/// The wire takes frames of 9000 octets.
-fn jumbo(setup: Setup, rules: &str) -> Result<Arena> {
-    let mut arena = Arena::without_agent(setup)?;
-    arena.machine.ip(&["link set eth0 mtu 9000"])?;
-    arena.far.ip(&["link set far0 mtu 9000"])?;
-    arena.agent.start_with(&policy(setup, rules, ""))?;
-    Ok(arena)
+/// A wire that takes frames of 9000 octets, until it is told to be as before.
+fn set_mtu(range: &Range, octets: u32) -> Result<()> {
+    range.bend(octets != 1500);
+    range.arena.machine.ip(&[&format!("link set eth0 mtu {octets}")])?;
+    range.arena.far.ip(&[&format!("link set far0 mtu {octets}")])?;
+    range.forget()
 }
 
 /// Frames of more than a page, of which the kernel leaves the Ethernet header alone in the linear part.
 fn g1_fourteen_octets_in_front(setup: Setup) -> Result<()> {
-    let range = Range::around(jumbo(setup, RULES)?, &[])?;
+    let range = Range::open(setup)?;
+    set_mtu(&range, 9000)?;
     let in_pieces = Offload { header: 14, ..Offload::default() };
     for family in Family::ALL {
         let session = Session::outbound(&range, family)?;
@@ -102,12 +102,13 @@ fn g1_fourteen_octets_in_front(setup: Setup) -> Result<()> {
         }
         session.is_established()?;
     }
-    Ok(())
+    set_mtu(&range, 1500)
 }
 
 /// Frames of 9000 octets, which XDP gets in several buffers.
 fn g1_jumbo_frames(setup: Setup) -> Result<()> {
-    let range = Range::around(jumbo(setup, RULES)?, &[])?;
+    let range = Range::open(setup)?;
+    set_mtu(&range, 9000)?;
     for family in Family::ALL {
         let session = Session::inbound(&range, family)?;
         let path = range.inward(family);
@@ -130,7 +131,7 @@ fn g1_jumbo_frames(setup: Setup) -> Result<()> {
             range.judge("one octet too few", Way::In, &path.frame(&packet), "malformed")?;
         }
     }
-    Ok(())
+    set_mtu(&range, 1500)
 }
 
 /// A guest behind a tap that hands over every frame in two pieces: the Ethernet header, and the rest.

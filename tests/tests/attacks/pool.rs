@@ -12,7 +12,7 @@ use sg_tests::lab::Setup;
 
 use crate::range::{RULES, Range};
 
-static IDLE: Mutex<Vec<Range>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<(&'static str, Range)>> = Mutex::new(Vec::new());
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -23,27 +23,58 @@ static STARTER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
     Mutex::new(sender)
 });
 
+/// Timeouts of one second: what counted as the end of a flow would be gone when it is looked for.
+pub(crate) const QUICK: &str = "[timeouts]\ntcp_closing = 1\ntcp_opening = 1\n";
+
+/// No setting at all. Labs in which the kernel's own sockets speak are kept apart from those in which every
+/// packet is the test's.
+const KERNEL: &str = "# the kernel's own sockets\n";
+
 /// A lab with [`RULES`], which goes back when the test is done with it.
-pub(crate) struct Pooled(Option<Range>);
+pub(crate) struct Pooled {
+    range: Option<Range>,
+    settings: &'static str,
+}
 
 impl Range {
     /// With [`RULES`]. Others may have used it: flows of theirs may live.
     pub(crate) fn open(setup: Setup) -> Result<Pooled> {
+        Self::pooled(setup, "")
+    }
+
+    /// With rules and keys for one test; afterwards it has [`RULES`] again.
+    pub(crate) fn open_with(setup: Setup, rules: &str, keys: &str) -> Result<Pooled> {
+        let pooled = Self::open(setup)?;
+        pooled.apply(rules, keys)?;
+        Ok(pooled)
+    }
+
+    /// With these rules for the kernel's own sockets and addresses.
+    pub(crate) fn of_kernels(setup: Setup, rules: &str) -> Result<Pooled> {
+        let pooled = Self::pooled(setup, KERNEL)?;
+        let own = if setup == Setup::Guest { ", addresses: [10.88.0.2, \"fd88::2\"]" } else { "" };
+        pooled.apply(rules, own)?;
+        Ok(pooled)
+    }
+
+    /// With [`RULES`] and these settings of the agent.
+    pub(crate) fn pooled(setup: Setup, settings: &'static str) -> Result<Pooled> {
         let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = idle.iter().position(|range| range.setup == setup);
+        let place = idle.iter().position(|(with, range)| range.setup == setup && *with == settings);
         if let Some(place) = place {
-            let range = idle.remove(place);
+            let (_, range) = idle.remove(place);
             drop(idle);
             range.forget()?;
-            return Ok(Pooled(Some(range)));
+            return Ok(Pooled { range: Some(range), settings });
         }
         drop(idle);
         let (sender, made) = mpsc::channel();
-        let start = move || drop(sender.send(Self::with(setup, RULES, "", "")));
+        let start = move || drop(sender.send(Self::with(setup, RULES, "", settings)));
         let starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
         starter.send(Box::new(start)).ok().context("the thread that starts agents is gone")?;
         drop(starter);
-        Ok(Pooled(Some(made.recv().context("no lab was made")??)))
+        let range = made.recv().context("no lab was made")??;
+        Ok(Pooled { range: Some(range), settings })
     }
 }
 
@@ -51,14 +82,16 @@ impl Deref for Pooled {
     type Target = Range;
 
     fn deref(&self) -> &Range {
-        self.0.as_ref().unwrap_or_else(|| unreachable!("taken only when dropped"))
+        self.range.as_ref().unwrap_or_else(|| unreachable!("taken only when dropped"))
     }
 }
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        if let Some(range) = self.0.take().filter(|range| !range.is_changed() && !thread::panicking()) {
-            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+        // What a test leaves in another state than it found it in is of no use to others.
+        if let Some(range) = self.range.take().filter(|range| !thread::panicking() && range.restore().is_ok())
+        {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push((self.settings, range));
         }
     }
 }

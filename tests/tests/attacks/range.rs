@@ -38,6 +38,9 @@ pub(crate) const DROPPED: &str = "dropped";
 pub(crate) const RULES: &str = "inbound: [{allow: [tcp/443, udp/443], from: anywhere}], \
      outbound: [{allow: [tcp/5432, udp/53, icmp/echo-request, icmpv6/echo-request], to: PEER}]";
 
+/// EtherTypes that some tests permit: MPLS, MACsec, PPPoE discovery.
+pub(crate) const PERMITTED: [u16; 3] = [0x8847, 0x88e5, 0x8863];
+
 /// Interface, direction, and how it was judged.
 type Key = (String, &'static str, String);
 type Book = BTreeMap<Key, Count>;
@@ -82,11 +85,10 @@ pub(crate) struct End {
 
 impl End {
     /// The end where the hooks are: what arrives there has passed them.
-    fn hooked(namespace: &Namespace, interface: &str, ethertypes: &[u16]) -> Result<Self> {
+    fn hooked(namespace: &Namespace, interface: &str) -> Result<Self> {
         // Tags stay where a VLAN is not known here.
-        let kinds = [0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8];
-        let arrivals = kinds.iter().chain(ethertypes);
-        let arrivals = arrivals.map(|kind| PacketSocket::behind_hooks(namespace, interface, *kind));
+        let kinds = [0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, PERMITTED[0], PERMITTED[1], PERMITTED[2]];
+        let arrivals = kinds.iter().map(|kind| PacketSocket::behind_hooks(namespace, interface, *kind));
         Ok(Self {
             sender: PacketSocket::open(namespace, interface)?,
             arrivals: arrivals.collect::<Result<_>>()?,
@@ -121,6 +123,7 @@ pub(crate) struct Range {
     expected: RefCell<Vec<Entry>>,
     next_port: Cell<u16>,
     is_changed: Cell<bool>,
+    is_bent: Cell<bool>,
 }
 
 /// The policy's words for a setup; more `keys` for the interface's entry in flow style.
@@ -145,13 +148,13 @@ impl Range {
         let mut arena = Arena::without_agent(setup)?;
         arena.agent.write("agent.toml", settings)?;
         arena.agent.start_with(&policy(setup, rules, keys))?;
-        Self::around(arena, &[])
+        Self::around(arena)
     }
 
-    /// Around a lab with a running agent; frames of these EtherTypes are seen to arrive as well.
-    pub(crate) fn around(arena: Arena, ethertypes: &[u16]) -> Result<Self> {
+    /// Around a lab with a running agent.
+    pub(crate) fn around(arena: Arena) -> Result<Self> {
         let setup = arena.setup;
-        let machine = End::hooked(&arena.machine, "eth0", ethertypes)?;
+        let machine = End::hooked(&arena.machine, "eth0")?;
         let far = End::bare(&arena.far, "far0")?;
         let (peer, instance) = if setup == Setup::Guest { (machine, far) } else { (far, machine) };
         let counted = RefCell::new(read(&arena)?);
@@ -165,6 +168,7 @@ impl Range {
             expected,
             next_port: Cell::new(40_000),
             is_changed: Cell::new(false),
+            is_bent: Cell::new(false),
         })
     }
 
@@ -175,9 +179,18 @@ impl Range {
         self.arena.agent.apply(&policy(self.setup, rules, keys)).map(drop)
     }
 
-    /// Whether another policy has been applied.
-    pub(crate) fn is_changed(&self) -> bool {
-        self.is_changed.get()
+    /// From here on the wire is not what others expect, until this is called with false.
+    pub(crate) fn bend(&self, is_bent: bool) {
+        self.is_bent.set(is_bent);
+    }
+
+    /// Puts [`RULES`] in force again.
+    pub(crate) fn restore(&self) -> Result<()> {
+        ensure!(!self.is_bent.get(), "the wire has been changed");
+        if self.is_changed.replace(false) {
+            self.arena.agent.apply(&policy(self.setup, RULES, ""))?;
+        }
+        Ok(())
     }
 
     /// From the peer to the instance.

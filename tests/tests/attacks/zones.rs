@@ -37,7 +37,7 @@ fn z1_forged_on_another_interface(setup: Setup) -> Result<()> {
         "groups:\n  other: {inbound: [{allow: udp/443, from: anywhere}], outbound: []}\n",
     );
     arena.agent.start_with(&format!("{policy}  - {{match: eth1, groups: [other], {second}}}\n"))?;
-    let range = Range::around(arena, &[])?;
+    let range = Range::around(arena)?;
     let (near, far) =
         (PacketSocket::open(&range.arena.machine, "eth1")?, PacketSocket::open(&other, "far1")?);
     let (peer, instance) = if setup == Setup::Guest { (near, far) } else { (far, near) };
@@ -129,7 +129,7 @@ fn made_again(setup: Setup, again: Again) -> Result<()> {
     if again == Again::IndexUnseen {
         arena.agent.start()?;
     }
-    let range = Range::around(arena, &[])?;
+    let range = Range::around(arena)?;
     let shut = range.inward(Family::V4).syn_frame((1, 22));
     let start = std::time::Instant::now();
     loop {
