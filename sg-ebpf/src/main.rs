@@ -74,6 +74,9 @@ fn tc(context: &TcContext, hook: Hook) -> i32 {
     }
 }
 
+/// The longest frame without jumbo frames: it lies in one buffer.
+const ONE_BUFFER: usize = 1522;
+
 /// What becomes of a packet.
 enum Action {
     Pass,
@@ -92,8 +95,11 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
         payload = read_packet(source, attachment.is_bare_ip(), &mut packet);
     }
     let state = maps::state(control);
-    // The first buffer of several is not the whole frame; the IP packet in it then is.
-    let bytes = source.cheap_length().max(packet.end as usize) as u64;
+    // The first buffer of several is not the whole frame. The IP packet in it tells how long that is;
+    // where there is none to tell, only a jumbo frame costs the call.
+    let first_buffer = source.cheap_length();
+    let known = if first_buffer > ONE_BUFFER { source.full_length() } else { first_buffer };
+    let bytes = known.max(packet.end as usize) as u64;
     let zone = attachment.zone();
     let now = maps::now();
     let tables = Tables {
