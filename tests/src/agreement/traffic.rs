@@ -77,7 +77,9 @@ pub fn case(seed: u64, packets: usize) -> Case {
             }
             steps.push(Step::Policy(draft.document()));
         } else if world.dice.once_in(60 * seldom) {
-            steps.push(Step::Wait(world.dice.pick(&[1, 5, 20, 90, 101, 290, 310, 700, 1100, 2500, 4000])));
+            steps.push(Step::Wait(
+                world.dice.pick(&[1, 4, 8, 9, 20, 90, 101, 290, 310, 700, 1100, 2500, 4000]),
+            ));
         } else {
             steps.push(world.frame());
             count += 1;

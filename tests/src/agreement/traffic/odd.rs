@@ -73,9 +73,10 @@ fn listeners(dice: &mut Dice, direction: Direction) -> Packet {
 }
 
 fn neighbours(dice: &mut Dice, direction: Direction) -> Packet {
-    let (local, remote) = (dice.pick(&["fe80::10", "2001:db8:ffff::10", "::"]), "fe80::99");
+    let (local, remote) = (dice.pick(&["fe80::10", "fe80::66", "2001:db8:ffff::10", "::"]), "fe80::99");
     let (source, destination) = between(direction, parsed(local), parsed(remote));
-    let mut payload = parsed_octets(dice.pick(&["2001:db8:ffff::10", "fe80::10", "2001:db8:ffff::66"]));
+    let mut payload =
+        parsed_octets(dice.pick(&["2001:db8:ffff::10", "fe80::10", "fe80::66", "2001:db8:ffff::66"]));
     if dice.once_in(2) {
         payload.extend([dice.pick(&[1, 2]), 1]);
         payload.extend(if dice.once_in(4) { Mac::local(66) } else { Mac::local(2) }.0);
