@@ -6,7 +6,7 @@
 //! mistake of the parser cannot hide in the tests of it. [`programs`] and [`memory`] are the datapath
 //! itself, in the kernel without an agent and in user space, to be compared.
 //!
-//! [`reference`] says a second time, slowly, what becomes of a packet; [`agreement`] makes up sequences
+//! [`mod@reference`] says a second time, slowly, what becomes of a packet; [`agreement`] makes up sequences
 //! and compares it with both forms of the datapath. [`oracle`] lets nftables judge the same traffic.
 
 pub mod agreement;

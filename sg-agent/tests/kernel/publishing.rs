@@ -14,7 +14,7 @@ use sg_agent::kernel::{HookChoice, KernelError, Opened, Side};
 use sg_common::tuple::Direction;
 
 use crate::sandbox::{
-    ALLOWED, DENIED, HOST, NOTHING, PEER, WEB, alive, all_packets, image, request, sandbox, talks,
+    ALLOWED, DENIED, HOST, NOTHING, PEER, WEB, alive, all_packets, image, request, sandbox, talks, tc_hooks,
 };
 
 /// [`WEB`] and a list of so many prefixes.
@@ -130,7 +130,7 @@ fn maps_grow_under_traffic() {
         let rules = kernel.reader().unwrap().rule_counters(300).unwrap();
         assert_eq!(rules.iter().map(|rule| rule.flows).sum::<u64>(), 1, "one flow, over all maps");
         let [attached] = kernel.attached().try_into().unwrap();
-        assert_eq!(alive(&attached), ["tcx_ingress", "tcx_egress"]);
+        assert_eq!(alive(&attached), tc_hooks());
         drop(kernel);
         let (kernel, opened) = sandbox.open();
         assert_eq!((opened, kernel.generation()), (Opened::Adopted, 4), "the large maps are adopted");

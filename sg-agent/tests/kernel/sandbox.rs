@@ -196,7 +196,24 @@ pub(crate) fn image(text: &str, zones: usize, side: Side) -> Image {
     compile(&input, &Limits::MAX).unwrap()
 }
 
+/// The ingress and egress hooks of TC on the running kernel: TCX links came with Linux 6.6.
+pub(crate) fn tc_hooks() -> [&'static str; 2] {
+    if has_tcx() { ["tcx_ingress", "tcx_egress"] } else { ["clsact_ingress", "clsact_egress"] }
+}
+
+/// Whether the running kernel has TCX, by its number.
+pub(crate) fn has_tcx() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|number| number.parse().ok()).collect();
+    numbers >= vec![6, 6]
+}
+
 impl Sandbox {
+    /// What this version pins, below the root of all versions.
+    pub(crate) fn version(&self) -> std::path::PathBuf {
+        self.paths.bpffs.join(format!("v{}", sg_common::abi::ABI_VERSION))
+    }
+
     pub(crate) fn open(&self) -> (Kernel, Opened) {
         Kernel::open(&self.paths, &SIZES, &settings()).unwrap()
     }

@@ -4,7 +4,7 @@
 //! A later fragment of a first that was dropped is dropped for the same reason. One of a first that
 //! passed is judged as a packet of the transport header that it had, so that it follows the policy and
 //! the flow table as they change. A place changes
-//! hands as a slot of the flow [`table`](super::table) does: by a compare-exchange of its [`Life`]
+//! hands as a slot of the flow [`table`](super::table) does: by a compare-exchange of its life
 //! to *busy* with the next version, which a reader compares before and after.
 //!
 //! # When there is no room
@@ -36,11 +36,11 @@ pub const DATAGRAMS: u32 = SETS * WAYS;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Datagram {
-    /// A [`Life`].
+    /// A `Life`.
     pub life: Word,
     /// The words of a key from [`key`].
     pub key: [Word; 5],
-    /// What the first fragment [told](Told).
+    /// What the first fragment told, as `Told` packs it.
     pub told: [Word; 2],
 }
 
