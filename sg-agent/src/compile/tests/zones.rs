@@ -13,6 +13,17 @@ fn open_policy() -> Policy {
 }
 
 #[test]
+fn a_link_local_address_that_is_listed_is_the_only_one() {
+    for (own, is_any) in [("2001:db8::1/128", true), ("fe80::7/128", false), ("fe80::/64", false)] {
+        let mut zone = zone(&[0]).unwrap();
+        (zone.source_check, zone.own) = (true, vec![Prefix::parse(own).unwrap().0]);
+        let image = compiled(&open_policy(), &[Some(zone)], ROOMY).unwrap();
+        let flags = lookup::zone(&image, 0).unwrap().words[zone_word::FLAGS];
+        assert_eq!(flags & flag::ANY_LINK_LOCAL != 0, is_any, "{own}");
+    }
+}
+
+#[test]
 fn flags_say_what_the_entry_says_and_what_the_rules_open() {
     let mut zones = [zone(&[0]), zone(&[0]), None];
     let first = zones[0].as_mut().unwrap();
@@ -21,7 +32,7 @@ fn flags_say_what_the_entry_says_and_what_the_rules_open() {
     (second.side, second.mode, second.source_check) = (Side::Host, Mode::Audit, true);
     let image = compiled(&open_policy(), &zones, ROOMY).unwrap();
     let flags = |number| lookup::zone(&image, number).unwrap().words[zone_word::FLAGS];
-    let all = flag::ARP | flag::NDP | flag::DHCP | flag::MLD;
+    let all = flag::ARP | flag::NDP | flag::DHCP | flag::MLD | flag::ANY_LINK_LOCAL;
     let tcp = flag::OPEN_TCP << rule_set_slot(Direction::Inbound, Family::V4);
     assert_eq!(flags(0), flag::GUEST | all ^ flag::DHCP | tcp);
     assert_eq!(flags(1), flag::AUDIT | flag::SOURCE_CHECK | all | tcp);
