@@ -47,22 +47,26 @@ fn what_cannot_be_read_drops_everything() -> Result<()> {
         return Ok(());
     }
     let mut programs = Programs::load(kernel::object(), Sizes { nodes: 64, buckets: 2, rules: 1 })?;
+    let slot = counter_slot(Verdict::Drop(DropReason::PolicyUnavailable), false);
     let entries = [
         (Entry::Xdp, Direction::Inbound, 1),
         (Entry::TcIngress, Direction::Inbound, 2),
         (Entry::TcEgress, Direction::Outbound, 1),
     ];
     // Before there is a policy at all, and with one that has nothing for the interface.
-    for entry in [Entry::Xdp, Entry::TcIngress, Entry::TcEgress] {
+    for (entry, direction, count) in entries {
         let (answer, _) = programs.run(entry.program(), &frame(), 1)?;
         ensure!(!entry.passes(answer), "{entry:?} without an image: {answer}");
+        ensure!(programs.counted(direction, slot)? == count, "{entry:?} counts it");
     }
+    let (inbound, outbound) =
+        (programs.counted(Direction::Inbound, slot)?, programs.counted(Direction::Outbound, slot)?);
     programs.publish(&image, 1)?;
-    let slot = counter_slot(Verdict::Drop(DropReason::PolicyUnavailable), false);
     for (entry, direction, count) in entries {
         let (answer, _) = programs.run(entry.program(), &frame(), 1)?;
         ensure!(!entry.passes(answer), "{entry:?} without a zone: {answer}");
-        ensure!(programs.counted(direction, slot)? == count, "{entry:?} counts it");
+        let known = if direction == Direction::Inbound { inbound } else { outbound };
+        ensure!(programs.counted(direction, slot)? == known + count, "{entry:?} counts it");
     }
     Ok(())
 }
