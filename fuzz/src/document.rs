@@ -23,6 +23,8 @@ const ANOTHER: &str = "#### ";
 const NODES: u32 = 1 << 16;
 /// The longest message, and the longest line that is shown.
 const LONGEST: usize = 1000;
+/// Characters of a file's name: the longest that file systems allow.
+const LONGEST_NAME: usize = 255;
 /// Questions that a rule is asked, and questions in all.
 const PROBES: (usize, usize) = (64, 2000);
 
@@ -63,7 +65,8 @@ impl<'a> Submission<'a> {
         for line in text.split_inclusive('\n') {
             if let Some(other) = line.strip_prefix(ANOTHER) {
                 parts.push((name, &text[begin..at]));
-                name = other.trim_end();
+                let end = other.char_indices().nth(LONGEST_NAME).map_or(other.len(), |(end, _)| end);
+                name = other[..end].trim_end();
                 begin = at + line.len();
             }
             at += line.len();
@@ -94,7 +97,12 @@ impl Files for Submission<'_> {
 /// The place is in a file that was read, and a terminal can be shown the rest.
 fn points_into_the_text(diagnostic: &Diagnostic, loaded: &Loaded) {
     let position = &diagnostic.position;
-    let sources: Vec<_> = loaded.sources.iter().filter(|source| source.name == position.file).collect();
+    let is_named = |name: &str| {
+        let mut pairs = name.chars().zip(position.file.chars());
+        name.chars().count() == position.file.chars().count()
+            && pairs.all(|(given, shown)| given == shown || given.is_control() && !shown.is_control())
+    };
+    let sources: Vec<_> = loaded.sources.iter().filter(|source| is_named(&source.name)).collect();
     assert!(!sources.is_empty(), "{diagnostic}: there is no such file");
     let is_inside = sources.iter().any(|source| {
         let text = String::from_utf8_lossy(&source.bytes).replace("\r\n", "\n").replace('\r', "\n");
@@ -106,7 +114,7 @@ fn points_into_the_text(diagnostic: &Diagnostic, loaded: &Loaded) {
     assert!(is_inside, "{diagnostic}: there is no such place");
     let shown = &diagnostic.source_line;
     assert!(diagnostic.caret <= shown.chars().count().max(position.column), "{diagnostic}: caret");
-    for text in [&diagnostic.message, shown] {
+    for text in [&diagnostic.message, shown, &position.file] {
         assert!(text.chars().count() <= LONGEST, "{} characters: {text}", text.chars().count());
         assert!(!text.contains(char::is_control), "{text:?}");
     }

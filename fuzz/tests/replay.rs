@@ -38,7 +38,7 @@ macro_rules! regressions {
 
 regressions! {
     packet { quotation_that_is_not_at_hand neighbour_solicitation_without_a_target }
-    document { column_past_the_end_of_a_directive }
+    document { a_name_of_a_file_with_control_characters column_past_the_end_of_a_directive }
     differential {
         an_error_about_untracked_traffic_has_no_rule
         flows_that_expired_hide_nothing

@@ -33,10 +33,10 @@ pub struct GroupIndex(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PrefixListIndex(pub usize);
 
-/// Where something was written: file as given by the user, line and column counted from 1.
+/// Where something was written: file, line and column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// The document's path, as the user named it.
+    /// The document's path, as the user named it; control characters are replaced.
     pub file: String,
     /// Line, from 1.
     pub line: usize,

@@ -62,7 +62,7 @@ pub(super) fn excerpt(line: &str, column: usize) -> (String, usize) {
 }
 
 /// The character as a terminal may see it: one for one, so that columns stay.
-fn visible(character: char) -> char {
+pub(super) fn visible(character: char) -> char {
     match character {
         '\t' => ' ',
         control if control.is_control() => '\u{fffd}',

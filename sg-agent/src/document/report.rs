@@ -2,7 +2,7 @@
 
 use super::{
     Limits, Source,
-    diagnostic::{Diagnostic, Severity, excerpt},
+    diagnostic::{Diagnostic, Severity, excerpt, visible},
     spelling,
 };
 use crate::policy::Position;
@@ -222,7 +222,8 @@ impl Report {
 }
 
 fn position(sources: &[Source], at: Mark) -> Position {
-    let file = sources.get(at.source as usize).map_or_else(String::new, |of| of.name.clone());
+    let name = sources.get(at.source as usize).map_or("", |of| of.name.as_str());
+    let file = name.chars().map(visible).collect();
     Position { file, line: at.line as usize, column: at.column as usize }
 }
 

@@ -39,6 +39,14 @@ fn every_limit_refuses() {
 }
 
 #[test]
+fn a_file_name_cannot_steer_a_terminal() {
+    let loaded = parse_str("a\u{1b}[2J\n.yaml", "version: 1\nversion: 1", &Limits::default());
+    let [error] = loaded.errors.as_slice() else { panic!("{:?}", loaded.errors) };
+    assert_eq!(error.position.file, "a\u{fffd}[2J\u{fffd}.yaml");
+    assert!(error.message.ends_with("the first is at a\u{fffd}[2J\u{fffd}.yaml:1:1"), "{}", error.message);
+}
+
+#[test]
 fn list_files_count_against_the_bytes() {
     struct Endless;
     impl Files for Endless {
