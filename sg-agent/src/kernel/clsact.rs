@@ -1,8 +1,9 @@
 //! Filters of the clsact qdisc: the hooks of kernels without TCX links, before 6.6.
 //!
 //! A filter is no link: it cannot be pinned, and belongs to whoever knows its place. Ours has a
-//! fixed priority and handle, so that writing it again replaces it between two packets, and
-//! removing it removes no other.
+//! fixed priority and one of two handles, so that writing it again replaces it between two packets,
+//! and removing it removes no other. Among filters of one priority the newest comes first: with the
+//! other handle ours gets before them, and only then leaves its old place.
 
 use std::{
     io,
@@ -23,19 +24,26 @@ use super::netlink::{Answer, Netlink, attributes, string_of, u32_of};
 
 /// Before all other filters.
 const PRIORITY: u16 = 1;
-/// "sg", to stay out of the way of handles that people and programs count up from 1.
-const HANDLE: u32 = 0x7367;
+/// "sg" and "sh", to stay out of the way of handles that people and programs count up from 1.
+const HANDLES: [u32; 2] = [0x7367, 0x7368];
 const KIND: &str = "clsact";
 
 /// A filter that was found on a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Whether it is in our place.
-    pub(crate) is_ours: bool,
+    /// If it is in a place of ours, its handle.
+    ours: Option<u32>,
     /// For a BPF filter, the program.
     pub(crate) program: Option<u32>,
     /// For a BPF filter its name, else what kind of filter it is.
     pub(crate) name: String,
+}
+
+impl Filter {
+    /// Whether it is in a place of ours.
+    pub(crate) const fn is_ours(&self) -> bool {
+        self.ours.is_some()
+    }
 }
 
 fn parent(is_ingress: bool) -> TcHandle {
@@ -55,10 +63,10 @@ fn qdisc(ifindex: u32) -> TcMessage {
     message
 }
 
-fn filter(ifindex: u32, is_ingress: bool) -> TcMessage {
+fn filter(ifindex: u32, is_ingress: bool, handle: u32) -> TcMessage {
     const ETH_P_ALL: u16 = 3;
     let info = u32::from(PRIORITY) << 16 | u32::from(ETH_P_ALL.to_be());
-    let mut message = message(ifindex, parent(is_ingress), HANDLE.into(), info);
+    let mut message = message(ifindex, parent(is_ingress), handle.into(), info);
     message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
     message
 }
@@ -84,7 +92,40 @@ pub(crate) fn remove_empty_qdisc(ifindex: u32) -> io::Result<()> {
 
 /// Puts a program in our place, or replaces the one that is there.
 pub(crate) fn put(ifindex: u32, is_ingress: bool, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let mut message = filter(ifindex, is_ingress);
+    let mut ours = handles(ifindex, is_ingress)?.into_iter();
+    let [first, _] = HANDLES;
+    write(ifindex, is_ingress, ours.next().unwrap_or(first), program, name)?;
+    // Two are there when the agent died while it got before others.
+    ours.try_for_each(|handle| delete(ifindex, is_ingress, handle))
+}
+
+/// Puts a program before all others, and only then takes ours off its place.
+pub(crate) fn lead(ifindex: u32, is_ingress: bool, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let ours = handles(ifindex, is_ingress)?;
+    // Both are taken when the agent died while it did this: the one behind goes first.
+    if let &[_, behind] = ours.as_slice() {
+        delete(ifindex, is_ingress, behind)?;
+    }
+    let old = ours.first().copied();
+    let [first, second] = HANDLES;
+    let free = if old == Some(first) { second } else { first };
+    write(ifindex, is_ingress, free, program, name)?;
+    old.map_or(Ok(()), |handle| delete(ifindex, is_ingress, handle))
+}
+
+/// Whether a filter of somebody else runs before ours.
+pub(crate) fn is_behind(ifindex: u32, is_ingress: bool) -> io::Result<bool> {
+    let filters = filters(ifindex, is_ingress)?;
+    Ok(filters.iter().position(Filter::is_ours).is_some_and(|place| place > 0))
+}
+
+/// The handles in use of ours, in the order in which their filters run.
+fn handles(ifindex: u32, is_ingress: bool) -> io::Result<Vec<u32>> {
+    Ok(filters(ifindex, is_ingress)?.into_iter().filter_map(|filter| filter.ours).collect())
+}
+
+fn write(ifindex: u32, is_ingress: bool, handle: u32, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let mut message = filter(ifindex, is_ingress, handle);
     message.attributes.push(TcAttribute::Options(vec![
         TcOption::Bpf(TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned())),
         TcOption::Bpf(TcFilterBpfOption::ProgName(name.to_owned())),
@@ -95,10 +136,11 @@ pub(crate) fn put(ifindex: u32, is_ingress: bool, program: BorrowedFd<'_>, name:
 
 /// Removes our filter. None there: nothing to do.
 pub(crate) fn remove(ifindex: u32, is_ingress: bool) -> io::Result<()> {
-    if !filters(ifindex, is_ingress)?.iter().any(|filter| filter.is_ours) {
-        return Ok(());
-    }
-    let message = filter(ifindex, is_ingress);
+    handles(ifindex, is_ingress)?.into_iter().try_for_each(|handle| delete(ifindex, is_ingress, handle))
+}
+
+fn delete(ifindex: u32, is_ingress: bool, handle: u32) -> io::Result<()> {
+    let message = filter(ifindex, is_ingress, handle);
     ignore_missing(Netlink::open()?.request(RouteNetlinkMessage::DelTrafficFilter(message), 0))
 }
 
@@ -126,7 +168,7 @@ fn read(answer: &Answer<'_>, ifindex: u32) -> Option<Filter> {
     if answer.kind != RTM_NEWTFILTER || answer.u32(4) != ifindex {
         return None;
     }
-    let mut filter = Filter { is_ours: false, program: None, name: String::new() };
+    let mut filter = Filter { ours: None, program: None, name: String::new() };
     let mut is_bpf = false;
     for (kind, value) in answer.attributes(HEADER) {
         match kind {
@@ -146,7 +188,8 @@ fn read(answer: &Answer<'_>, ifindex: u32) -> Option<Filter> {
             _ => {}
         }
     }
-    filter.is_ours = is_bpf && handle == HANDLE && info >> 16 == u32::from(PRIORITY);
+    let is_ours = is_bpf && HANDLES.contains(&handle) && info >> 16 == u32::from(PRIORITY);
+    filter.ours = is_ours.then_some(handle);
     (is_bpf == (handle != 0)).then_some(filter)
 }
 

@@ -98,9 +98,12 @@ impl Held {
         }
     }
 
-    /// Whether somebody else's program runs before ours on a TCX hook: one that lets a packet pass
+    /// Whether somebody else's program runs before ours on a TC hook: one that lets a packet pass
     /// for good keeps ours from judging it.
     pub(crate) fn is_behind(&self, ifindex: u32, hook: HookKind) -> bool {
+        if !hook.is_link() {
+            return clsact::is_behind(ifindex, hook.is_ingress()).unwrap_or(false);
+        }
         let (Some(attach_type), Some(ours)) = (attach_type(hook), self.running(ifindex, hook)) else {
             return false;
         };
@@ -108,8 +111,8 @@ impl Held {
         programs.first().is_some_and(|first| *first != ours)
     }
 
-    /// Puts another program at the head of a TCX hook, and only then takes ours off its place. It
-    /// must be another: a hook has no program twice.
+    /// Puts another program at the head of a TC hook, and only then takes ours off its place. It
+    /// must be another: a TCX hook has no program twice.
     pub(crate) fn lead(
         &mut self,
         pins: &Pins,
@@ -118,6 +121,10 @@ impl Held {
         hook: HookKind,
     ) -> Result<(), KernelError> {
         let failed = |error| KernelError::system("attach to", object(ifindex, hook), error);
+        if !hook.is_link() {
+            let (program, name) = (program.fd.as_fd(), program.name);
+            return clsact::lead(ifindex, hook.is_ingress(), program, name).map_err(failed);
+        }
         let path = pins.link(ifindex, hook);
         let link = link(program, ifindex, hook).map_err(failed)?;
         // Held first: from here on nothing but a detach ends it.
@@ -177,7 +184,7 @@ fn update(link: &OwnedFd, running: u32, program: &Loaded) -> io::Result<()> {
 
 fn running_filter(ifindex: u32, hook: HookKind) -> Option<u32> {
     let filters = clsact::filters(ifindex, hook.is_ingress()).ok()?;
-    filters.into_iter().find(|filter| filter.is_ours)?.program
+    filters.into_iter().find(clsact::Filter::is_ours)?.program
 }
 
 /// The program that a hook runs, as a pin tells it.

@@ -117,7 +117,7 @@ impl Kernel {
         Ok(set)
     }
 
-    /// Puts this agent's programs before those of others on every TCX hook. Tells whether any were
+    /// Puts this agent's programs before those of others on every TC hook. Tells whether any were
     /// behind.
     pub(super) fn put_programs_first(&mut self) -> Result<bool, KernelError> {
         let mut hooks = self

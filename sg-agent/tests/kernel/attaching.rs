@@ -2,13 +2,14 @@
 
 use sg_agent::kernel::{AttachRequest, HookChoice, Kernel, KernelError, Settings, Side};
 use sg_common::{
+    abi::ABI_VERSION,
     tuple::Direction,
     verdict::{AllowReason, DropReason, Verdict},
 };
 
 use crate::sandbox::{
-    ALLOWED, DENIED, HOST, NOTHING, PEER, SIZES, Sandbox, WEB, addr, alive, image, packets, request, sandbox,
-    settings, shell,
+    ALLOWED, DENIED, HOST, NOTHING, PEER, SIZES, Sandbox, WEB, addr, alive, has_tcx, image, packets, request,
+    sandbox, settings, shell, talks, tc_hooks,
 };
 
 fn judges(sandbox: &Sandbox) {
@@ -27,12 +28,12 @@ fn nothing_is_attached_before_the_first_policy() {
 }
 
 #[test]
-fn a_veth_is_enforced_at_tcx() {
+fn a_veth_is_enforced_at_tc() {
     sandbox(|sandbox| {
         let mut kernel = sandbox.published(WEB);
         assert!(sandbox.connects(DENIED), "not attached, not enforced");
         let attached = kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
-        assert_eq!(alive(&attached), ["tcx_ingress", "tcx_egress"]);
+        assert_eq!(alive(&attached), tc_hooks());
         assert!(attached.hooks[0].why.contains("veth"), "{}", attached.hooks[0].why);
         judges(sandbox);
         let counters = kernel.reader().unwrap().zone_counters(0).unwrap();
@@ -51,12 +52,12 @@ fn xdp_is_forced_onto_a_veth() {
     sandbox(|sandbox| {
         let mut kernel = sandbox.published(WEB);
         let attached = kernel.attach(&request("h0", HookChoice::Xdp)).unwrap();
-        assert_eq!(alive(&attached), ["xdp", "tcx_egress"]);
+        assert_eq!(alive(&attached), ["xdp", tc_hooks()[1]]);
         assert_eq!(attached.hooks[0].mode, "native");
         assert!(shell("ip -d link show dev h0").contains("prog/xdp"), "driver mode");
         judges(sandbox);
         let tc = kernel.attach(&request("h0", HookChoice::Tc)).unwrap();
-        assert_eq!(alive(&tc), ["tcx_ingress", "tcx_egress"], "the hook changes");
+        assert_eq!(alive(&tc), tc_hooks(), "the hook changes");
         assert!(!shell("ip -d link show dev h0").contains("prog/xdp"), "and XDP is gone");
         judges(sandbox);
     });
@@ -142,14 +143,18 @@ fn filters_give_way_to_links_and_back() {
         judges(sandbox);
         kernel.tune(&settings());
         let attached = kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
-        assert_eq!(alive(&attached), ["tcx_ingress", "tcx_egress"]);
+        assert_eq!(alive(&attached), tc_hooks());
         judges(sandbox);
-        assert!(!shell("tc qdisc show dev h0").contains("clsact"));
+        assert_eq!(shell("tc qdisc show dev h0").contains("clsact"), !has_tcx());
     });
 }
 
+/// On kernels without TCX links [`filters_that_others_put_in_front_get_behind`] alone is to be shown.
 #[test]
 fn programs_that_others_put_in_front_get_behind() {
+    if !has_tcx() {
+        return;
+    }
     sandbox(|sandbox| {
         let mut kernel = sandbox.enforcing(WEB);
         assert!(!kernel.put_first().unwrap(), "nobody is in front");
@@ -162,15 +167,50 @@ fn programs_that_others_put_in_front_get_behind() {
         assert!(attached.hooks[0].programs_before[0].starts_with("sg_tc_ingress (id "), "{attached:?}");
         assert!(kernel.put_first().unwrap());
         let [attached] = kernel.attached().try_into().unwrap();
-        assert_eq!(alive(&attached), ["tcx_ingress", "tcx_egress"]);
+        assert_eq!(alive(&attached), tc_hooks());
         for state in &attached.hooks {
             assert!(state.programs_before.is_empty() && state.other_programs.len() == 1, "{state:?}");
         }
-        assert!(crate::sandbox::talks(&mut open));
+        assert!(talks(&mut open));
         judges(sandbox);
         drop(kernel);
         second.detach(attached.ifindex).unwrap();
         judges(sandbox);
+    });
+}
+
+#[test]
+fn filters_that_others_put_in_front_get_behind() {
+    sandbox(|sandbox| {
+        let avoiding = Settings { avoid_tcx: true, ..settings() };
+        let (mut kernel, _) = Kernel::open(&sandbox.paths, &SIZES, &avoiding).unwrap();
+        kernel.publish(&image(WEB, 1, Side::Host), 1, 2).unwrap();
+        let wanted = request("h0", HookChoice::Auto);
+        kernel.attach(&wanted).unwrap();
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        assert!(!kernel.put_first().unwrap(), "nobody is in front");
+        // Another agent's program, by the hand of somebody who knows nothing of either.
+        let other = sg_agent::kernel::Paths { bpffs: sandbox.paths.bpffs.with_file_name("other") };
+        drop(Kernel::open(&other, &SIZES, &settings()).unwrap());
+        let program = other.bpffs.join(format!("v{ABI_VERSION}/current/programs/sg_tc_ingress"));
+        let add = "tc filter add dev h0 ingress prio 1 protocol all handle 1 bpf direct-action object-pinned";
+        shell(&format!("{add} {}", program.display()));
+        for _ in 0..2 {
+            let [attached] = kernel.attached().try_into().unwrap();
+            assert_eq!(attached.hooks[0].programs_before.len(), 1, "{attached:?}");
+            assert!(kernel.put_first().unwrap());
+            let [attached] = kernel.attached().try_into().unwrap();
+            assert_eq!(alive(&attached), ["clsact_ingress", "clsact_egress"]);
+            assert!(attached.hooks[0].programs_before.is_empty(), "{attached:?}");
+            assert_eq!(attached.hooks[0].other_programs.len(), 1, "{attached:?}");
+            assert!(talks(&mut open) && !sandbox.connects(DENIED));
+            // In front again.
+            shell("tc filter del dev h0 ingress prio 1 protocol all handle 1 bpf");
+            shell(&format!("{add} {}", program.display()));
+        }
+        kernel.detach(wanted.ifindex).unwrap();
+        let left = shell("tc filter show dev h0 ingress");
+        assert_eq!(left.matches("direct-action").count(), 1, "the other one alone: {left}");
     });
 }
 
@@ -189,7 +229,6 @@ fn another_interface_with_the_name_is_not_attached() {
 #[test]
 fn open_sockets_are_entered_before_enforcement() {
     sandbox(|sandbox| {
-        use crate::sandbox::talks;
         use sg_agent::kernel::{Seed, sockets};
         let mut kernel = sandbox.published(NOTHING);
         let mut known = sandbox.connect(ALLOWED).unwrap();
