@@ -245,7 +245,7 @@ impl Kernel {
     /// Attaching takes over their links one by one; what they still hold is theirs alone.
     #[must_use]
     pub fn retire_other_versions(&mut self) -> DetachReport {
-        adopt::retire_other_versions(&self.pins)
+        adopt::retire_other_versions(&self.pins, &mut self.records)
     }
 
     /// Zeroes a zone's counters and forgets its flows, before its number is used for another

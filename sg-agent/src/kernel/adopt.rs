@@ -127,7 +127,7 @@ impl Kernel {
 }
 
 /// See [`Kernel::retire_other_versions`].
-pub(super) fn retire_other_versions(pins: &Pins) -> DetachReport {
+pub(super) fn retire_other_versions(pins: &Pins, records: &mut BTreeMap<u32, Record>) -> DetachReport {
     let mut report = DetachReport::default();
     let folders = match versions(pins.root()) {
         Ok(folders) => folders,
@@ -138,10 +138,32 @@ pub(super) fn retire_other_versions(pins: &Pins) -> DetachReport {
     };
     for folder in folders.into_iter().filter(|folder| folder != pins.folder()) {
         match Pins::at(pins.root(), folder) {
-            Ok(Some(other)) => detach::end_version(&other, &mut report),
+            Ok(Some(other)) => {
+                inherit_qdiscs(pins, &other, records, &mut report);
+                // A link is the old version's or ours; a filter is what lies in the one place of both.
+                detach::end_version(&other, &mut report, |ifindex, hook| {
+                    let ours = records.get(&ifindex).into_iter().flat_map(|record| &record.hooks);
+                    !hook.is_link() && ours.into_iter().any(|recorded| recorded.hook == hook)
+                });
+            }
             Ok(None) => {}
             Err(error) => report.errors.push(error),
         }
     }
     report
+}
+
+/// Takes over the qdiscs that another version has added, and that are in use: they go with the last
+/// filter.
+fn inherit_qdiscs(pins: &Pins, other: &Pins, records: &mut BTreeMap<u32, Record>, report: &mut DetachReport) {
+    // What cannot be read is told when the version ends.
+    for old in other.records().unwrap_or_default().into_iter().filter(|old| old.owns_qdisc) {
+        let Some(record) = records.get_mut(&old.ifindex) else { continue };
+        if record.hooks.iter().any(|recorded| !recorded.hook.is_link()) {
+            record.owns_qdisc = true;
+            if let Err(error) = pins.write_record(record) {
+                report.errors.push(error);
+            }
+        }
+    }
 }

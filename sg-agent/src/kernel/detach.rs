@@ -7,7 +7,7 @@ use sg_common::abi::map;
 
 use super::{
     DetachReport, KernelError, Paths,
-    attachment::Record,
+    attachment::{HookKind, Record},
     clsact, hooks,
     links::Interfaces,
     pins::{CURRENT, Pins, remove_tree, require_bpffs, versions},
@@ -34,7 +34,7 @@ pub(super) fn all(paths: &Paths) -> Result<DetachReport, KernelError> {
     let mut report = DetachReport::default();
     for folder in folders {
         if let Some(Some(pins)) = report.keep(Pins::at(root, folder)) {
-            end_version(&pins, &mut report);
+            end_version(&pins, &mut report, |_, _| false);
         }
     }
     // Another's folder inside, or a missing one, is no failure.
@@ -44,14 +44,16 @@ pub(super) fn all(paths: &Paths) -> Result<DetachReport, KernelError> {
     Ok(report)
 }
 
-/// Ends all that one ABI version enforces, and removes its folder.
-pub(super) fn end_version(pins: &Pins, report: &mut DetachReport) {
+/// Ends all that one ABI version enforces, and removes its folder. `is_taken` tells the filters that
+/// are another version's by now: both put them into one place.
+pub(super) fn end_version(pins: &Pins, report: &mut DetachReport, is_taken: impl Fn(u32, HookKind) -> bool) {
     let records = report.keep(pins.records()).unwrap_or_default();
     // A link needs no note to be ended.
     for (ifindex, hook, _) in report.keep(pins.links()).unwrap_or_default() {
         report.keep(hooks::release(pins, None, ifindex, hook));
     }
-    for record in records {
+    for mut record in records {
+        record.hooks.retain(|recorded| !is_taken(record.ifindex, recorded.hook));
         end_hooks(pins, &record, report);
         report.interfaces.push(record.name);
     }

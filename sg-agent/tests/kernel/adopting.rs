@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use sg_agent::kernel::{HookChoice, Kernel, KernelError, Opened, Paths, Side};
+use sg_agent::kernel::{HookChoice, Kernel, KernelError, Opened, Paths, Settings, Side};
 use sg_common::{
     tuple::Direction,
     verdict::{DropReason, Verdict},
@@ -57,13 +57,16 @@ fn another_build_takes_the_place_of_the_programs_and_keeps_flows() {
 #[test]
 fn another_abi_version_is_taken_over_without_a_gap() {
     sandbox(|sandbox| {
-        for hook in [HookChoice::Tc, HookChoice::Xdp] {
+        for (hook, avoid_tcx) in [(HookChoice::Tc, false), (HookChoice::Xdp, false), (HookChoice::Tc, true)] {
+            let settings = Settings { avoid_tcx, ..settings() };
             let mut kernel = sandbox.published(WEB);
+            kernel.tune(&settings);
             kernel.attach(&request("h0", hook)).unwrap();
             drop(kernel);
             fs::rename(sandbox.version(), sandbox.paths.bpffs.join("v0")).unwrap();
             assert!(!sandbox.connects(DENIED), "the old version goes on");
             let mut kernel = sandbox.published(WEB);
+            kernel.tune(&settings);
             assert!(!sandbox.connects(DENIED));
             let attached = kernel.attach(&request("h0", hook)).unwrap();
             assert_eq!(alive(&attached).len(), 2);
@@ -74,6 +77,7 @@ fn another_abi_version_is_taken_over_without_a_gap() {
             assert!(sandbox.connects(ALLOWED) && !sandbox.connects(DENIED));
             drop(kernel);
             sg_agent::kernel::detach_all(&sandbox.paths).unwrap();
+            assert!(!shell("tc qdisc show dev h0").contains("clsact"));
         }
     });
 }
