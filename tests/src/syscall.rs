@@ -21,6 +21,7 @@ use std::{
     },
 };
 
+mod filter;
 pub mod mapping;
 pub mod program;
 pub mod tun;

@@ -3,13 +3,15 @@
 //! They exist to be in the agent's way. Numbers are those of `linux/bpf.h`.
 
 use std::{
+    ffi::CString,
     io, mem,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
-use super::interface_index;
+use super::{filter::Filter, interface_index};
 
 const PROGRAM_LOAD: libc::c_long = 5;
+const OBJECT_PIN: libc::c_long = 6;
 const OBJECT_INFO: libc::c_long = 15;
 const LINK_CREATE: libc::c_long = 28;
 
@@ -18,9 +20,9 @@ const LINK_CREATE: libc::c_long = 28;
 pub enum Hook {
     /// XDP in the driver.
     Xdp,
-    /// TCX ingress.
+    /// TC ingress: TCX, or clsact where there is none.
     TcIngress,
-    /// TCX egress.
+    /// TC egress, likewise.
     TcEgress,
 }
 
@@ -35,8 +37,12 @@ pub struct Push {
 
 /// An attached program; detached when dropped.
 #[derive(Debug)]
-pub struct Foreign {
-    link: OwnedFd,
+pub struct Foreign(Place);
+
+#[derive(Debug)]
+enum Place {
+    Link(OwnedFd),
+    Filter(Filter),
 }
 
 /// `union bpf_attr`, as far as it is used here.
@@ -69,6 +75,16 @@ impl Attributes {
 
 fn address<T>(of: &T) -> [u8; 8] {
     (&raw const *of as u64).to_ne_bytes()
+}
+
+fn pin(program: &OwnedFd, path: &str) -> io::Result<()> {
+    let path = CString::new(path)?;
+    let mut pin = Attributes::new(&[
+        (0, &(path.as_ptr() as u64).to_ne_bytes()),
+        (8, &program.as_raw_fd().to_ne_bytes()),
+    ]);
+    // SAFETY: the address is that of a C string that outlives the call.
+    unsafe { pin.call(OBJECT_PIN) }.map(drop)
 }
 
 impl Foreign {
@@ -129,8 +145,17 @@ impl Foreign {
             (12, &flags.to_ne_bytes()),
         ]);
         // SAFETY: the command takes no addresses; its result is a fresh descriptor.
-        let link = unsafe { OwnedFd::from_raw_fd(create.call(LINK_CREATE)?) };
-        Ok(Self { link })
+        let link = unsafe { create.call(LINK_CREATE).map(|fd| OwnedFd::from_raw_fd(fd)) };
+        match link {
+            Ok(link) => Ok(Self(Place::Link(link))),
+            // Kernels before 6.6 do not know what is meant.
+            Err(error) if hook != Hook::Xdp && error.raw_os_error() == Some(libc::EINVAL) => {
+                let pin = |path: &str| pin(&program, path);
+                Filter::attach(interface, hook == Hook::TcIngress, pin)
+                    .map(|filter| Self(Place::Filter(filter)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether it still sits on an interface: a detached link has none.
@@ -138,9 +163,13 @@ impl Foreign {
     /// # Errors
     /// The kernel's refusal.
     pub fn is_attached(&self) -> io::Result<bool> {
+        let link = match &self.0 {
+            Place::Link(link) => link,
+            Place::Filter(filter) => return filter.is_attached(),
+        };
         let mut information = [0_u32; 32];
         let mut query = Attributes::new(&[
-            (0, &self.link.as_raw_fd().to_ne_bytes()),
+            (0, &link.as_raw_fd().to_ne_bytes()),
             (4, &128_u32.to_ne_bytes()),
             (8, &(&raw mut information as u64).to_ne_bytes()),
         ]);
