@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod ci;
+mod counts;
 mod demo;
 mod fuzz;
 mod mutants;
@@ -17,6 +18,7 @@ mod tidy;
 #[path = "../../sg-agent/build/toolchain.rs"]
 #[expect(unreachable_pub, reason = "a build script compiles the same module")]
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ enum Verb {
     Build(build::Options),
     /// Runs every test; as root also those that need the kernel
     Test(test::Options),
+    /// Runs the tests that need the kernel on another one, in a virtual machine
+    Vm(vm::Options),
     /// Shows the product at work in a lab of namespaces (root)
     Demo(demo::Options),
     /// Measures the programs (root)
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run().map(|_| ()),
         Verb::Build(options) => build::run(&options).map(|_| ()),
         Verb::Test(options) => test::run(&options),
+        Verb::Vm(options) => vm::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),

@@ -54,7 +54,35 @@ fn inspect(bytes: &[u8]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// An object of the compiler that runs these tests, with a function that calls `name`.
+    fn calling(name: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, compiled) = (folder.path().join("source.rs"), folder.path().join("object.o"));
+        let text = format!(
+            "#![no_std]\nunsafe extern \"C\" {{ fn {name}(); }}\n\
+             #[unsafe(no_mangle)] pub extern \"C\" fn caller() {{ unsafe {{ {name}() }} }}\n"
+        );
+        fs::write(&source, text).unwrap();
+        let mut rustc = Command::new("rustc");
+        rustc
+            .args(["--edition", "2024", "--crate-type", "lib", "--emit", "obj", "-o"])
+            .arg(&compiled)
+            .arg(&source);
+        run::capture(&mut rustc).unwrap();
+        fs::read(&compiled).unwrap()
+    }
+
+    #[test]
+    fn a_trap_and_an_unresolved_symbol_are_refused_by_name() {
+        let error = inspect(&calling(TRAP)).unwrap_err().to_string();
+        assert!(error.contains("calls __bpf_trap"), "{error}");
+        let error = inspect(&calling("not_there")).unwrap_err().to_string();
+        assert!(error.contains("`not_there` is undefined"), "{error}");
+    }
 
     #[test]
     fn what_no_kernel_could_load_is_refused() {

@@ -8,7 +8,7 @@
 
 mod compiler;
 mod linker;
-mod packages;
+pub(crate) mod packages;
 mod tools;
 
 use anyhow::{Result, bail, ensure};
@@ -38,6 +38,7 @@ pub(crate) fn run_for_ci() -> Result<Toolchain> {
     let toolchain = run()?;
     tools::ensure_components()?;
     tools::ensure_deny()?;
+    tools::ensure_vm()?;
     run_for_fuzz()?;
     Ok(toolchain)
 }
@@ -50,6 +51,11 @@ pub(crate) fn run_for_fuzz() -> Result<()> {
 /// What only `cargo xtask mutants` needs.
 pub(crate) fn run_for_mutants() -> Result<()> {
     tools::ensure_mutants()
+}
+
+/// What only `cargo xtask vm` needs.
+pub(crate) fn run_for_vm() -> Result<()> {
+    tools::ensure_vm()
 }
 
 /// The toolchain, and whether anything had to be installed for it.

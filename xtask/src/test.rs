@@ -12,8 +12,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::counts::Counts;
 use crate::{build, object, run, setup, workspace};
-use tally::Tally;
+pub(crate) use tally::Tally;
 
 /// The package with the tests that need root.
 const PRIVILEGED: &str = "sg-tests";
@@ -34,6 +35,9 @@ pub(crate) struct Options {
     /// policies, 200 policies before nftables
     #[arg(long)]
     nightly: bool,
+    /// Only loads the programs, and notes in tests/verifier.toml how much the verifier had to do
+    #[arg(long, conflicts_with_all = ["filter", "package", "harness"])]
+    record: bool,
     /// Arguments for the test programs (--nocapture, --test-threads 1, …)
     #[arg(last = true)]
     harness: Vec<OsString>,
@@ -50,7 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.nightly {
         cargo.env(NIGHTLY_VAR, "1");
     }
-    let (tally, passed) = counted(&mut cargo)?;
+    let mut counts = Counts::default();
+    let (tally, passed) = counted(&mut cargo, &mut counts)?;
 
     if !privileged {
         run::say(&format!(
@@ -60,14 +65,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     writeln!(io::stdout(), "{tally}")?;
     ensure!(passed, "tests failed; see above");
-    Ok(())
+    if options.record { counts.write() } else { Ok(()) }
 }
 
 fn command(options: &Options, privileged: bool) -> Command {
     let mut cargo = workspace::cargo("test");
     // One failing test program shall not hide the others.
     cargo.arg("--no-fail-fast");
-    if !options.package.is_empty() {
+    if options.record {
+        cargo.args(["--package", PRIVILEGED, "--test", "programs"]).env("SG_RECORD", "1");
+    } else if !options.package.is_empty() {
         cargo.args(options.package.iter().flat_map(|package| ["--package", package]));
     } else if !privileged {
         cargo.args(["--workspace", "--exclude", PROGRAMS, "--exclude", PRIVILEGED]);
@@ -79,7 +86,7 @@ fn command(options: &Options, privileged: bool) -> Command {
 }
 
 /// Runs the tests, passes their output on, and adds up what each program reports.
-fn counted(cargo: &mut Command) -> Result<(Tally, bool)> {
+fn counted(cargo: &mut Command, counts: &mut Counts) -> Result<(Tally, bool)> {
     run::say(&format!("$ {}", run::shown(cargo)));
     let mut child =
         cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
@@ -88,7 +95,9 @@ fn counted(cargo: &mut Command) -> Result<(Tally, bool)> {
     let mut out = io::stdout();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
-        tally.add(&String::from_utf8_lossy(&line));
+        let text = String::from_utf8_lossy(&line);
+        tally.add(&text);
+        counts.add(&text);
         out.write_all(&line)?;
         out.write_all(b"\n")?;
     }

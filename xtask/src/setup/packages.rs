@@ -109,7 +109,7 @@ fn offered(policy: &str) -> Option<&str> {
 }
 
 /// Fetches the package lists, once in a run.
-fn refresh() -> Result<()> {
+pub(crate) fn refresh() -> Result<()> {
     static ONCE: Once = Once::new();
     privileged("apt-get update")?;
     let mut done = Ok(());
@@ -120,7 +120,8 @@ fn refresh() -> Result<()> {
     done
 }
 
-fn present() -> Result<()> {
+/// Whether there is a package manager that is known here.
+pub(crate) fn present() -> Result<()> {
     find_program("apt-get")
         .map(|_| ())
         .context("no apt-get: only Debian's and Ubuntu's packages are known here")
