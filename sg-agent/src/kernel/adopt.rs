@@ -157,7 +157,8 @@ pub(super) fn retire_other_versions(pins: &Pins, records: &mut BTreeMap<u32, Rec
 /// filter.
 fn inherit_qdiscs(pins: &Pins, other: &Pins, records: &mut BTreeMap<u32, Record>, report: &mut DetachReport) {
     // What cannot be read is told when the version ends.
-    for old in other.records().unwrap_or_default().into_iter().filter(|old| old.owns_qdisc) {
+    let notes = other.notes().unwrap_or_default().into_iter();
+    for old in notes.filter_map(|(_, note)| note.ok()).filter(|old| old.owns_qdisc) {
         let Some(record) = records.get_mut(&old.ifindex) else { continue };
         if record.hooks.iter().any(|recorded| !recorded.hook.is_link()) {
             record.owns_qdisc = true;

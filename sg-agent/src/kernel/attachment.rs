@@ -65,6 +65,8 @@ pub enum HookKind {
 impl HookKind {
     /// The hooks that a link holds.
     pub(crate) const LINKS: [Self; 3] = [Self::Xdp, Self::TcxIngress, Self::TcxEgress];
+    /// The hooks that a filter holds.
+    pub(crate) const FILTERS: [Self; 2] = [Self::ClsactIngress, Self::ClsactEgress];
 
     /// The stable name, which is also part of a link's pin.
     #[must_use]

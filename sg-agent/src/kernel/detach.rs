@@ -47,15 +47,22 @@ pub(super) fn all(paths: &Paths) -> Result<DetachReport, KernelError> {
 /// Ends all that one ABI version enforces, and removes its folder. `is_taken` tells the filters that
 /// are another version's by now: both put them into one place.
 pub(super) fn end_version(pins: &Pins, report: &mut DetachReport, is_taken: impl Fn(u32, HookKind) -> bool) {
-    let records = report.keep(pins.records()).unwrap_or_default();
+    let notes = report.keep(pins.notes()).unwrap_or_default();
     // A link needs no note to be ended.
     for (ifindex, hook, _) in report.keep(pins.links()).unwrap_or_default() {
         report.keep(hooks::release(pins, None, ifindex, hook));
     }
-    for mut record in records {
-        record.hooks.retain(|recorded| !is_taken(record.ifindex, recorded.hook));
-        end_hooks(pins, &record, report);
-        report.interfaces.push(record.name);
+    for (ifindex, note) in notes {
+        if let Some(mut record) = report.keep(note) {
+            record.hooks.retain(|recorded| !is_taken(ifindex, recorded.hook));
+            end_hooks(pins, &record, report);
+            report.interfaces.push(record.name);
+        } else {
+            // Nor does a filter: its place is known. Whose the qdisc is, is not.
+            for hook in HookKind::FILTERS.into_iter().filter(|hook| !is_taken(ifindex, *hook)) {
+                report.keep(hooks::release(pins, None, ifindex, hook));
+            }
+        }
     }
     syscall::grace_period();
     report.keep(remove_tree(pins.folder()));

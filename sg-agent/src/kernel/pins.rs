@@ -208,20 +208,27 @@ impl Pins {
 
     /// Every note, by interface index.
     pub(crate) fn records(&self) -> Result<Vec<Record>, KernelError> {
+        self.notes()?.into_iter().map(|(_, note)| note).collect()
+    }
+
+    /// Every interface index that has a note, and the note or why it cannot be read.
+    pub(crate) fn notes(&self) -> Result<Vec<(u32, Result<Record, KernelError>)>, KernelError> {
         let folder = self.folder.join(NOTES);
-        let mut records = Vec::new();
+        let mut notes = Vec::new();
         for name in self.list(&folder)? {
-            if name.parse::<u32>().is_err() {
-                continue;
-            }
-            let Some(text) = read_fact(&folder, &name)? else { continue };
-            records.push(serde_json::from_str(&text).map_err(|error| KernelError::Foreign {
-                object: folder.join(&name).display().to_string(),
-                detail: error.to_string(),
-            })?);
+            let Ok(ifindex) = name.parse() else { continue };
+            let read = read_fact(&folder, &name).and_then(|text| {
+                text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| {
+                    KernelError::Foreign {
+                        object: folder.join(&name).display().to_string(),
+                        detail: error.to_string(),
+                    }
+                })
+            });
+            notes.extend(read.transpose().map(|note| (ifindex, note)));
         }
-        records.sort_unstable_by_key(|record: &Record| record.ifindex);
-        Ok(records)
+        notes.sort_unstable_by_key(|(ifindex, _)| *ifindex);
+        Ok(notes)
     }
 
     /// Writes the note of an attachment.

@@ -77,12 +77,22 @@ fn nothing_is_removed_from_a_disk() {
 
 #[test]
 fn errors_do_not_stop_it() {
-    sandbox(|sandbox| {
-        drop(sandbox.enforcing(WEB));
-        let note = sandbox.version().join("notes/77");
-        std::os::unix::fs::symlink("no record", note).unwrap();
-        let report = detach_all(&sandbox.paths).unwrap();
-        assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
-        assert!(sandbox.connects(DENIED) && !sandbox.paths.bpffs.exists());
-    });
+    for avoid_tcx in [false, true] {
+        sandbox(move |sandbox| {
+            // An unreadable note of another interface, then that of the attached one.
+            for ifindex in [77, request("h0", HookChoice::Tc).ifindex] {
+                let mut kernel = sandbox.published(WEB);
+                kernel.tune(&Settings { avoid_tcx, ..settings() });
+                kernel.attach(&request("h0", HookChoice::Tc)).unwrap();
+                drop(kernel);
+                assert!(!sandbox.connects(DENIED));
+                let note = sandbox.version().join(format!("notes/{ifindex}"));
+                let _ = std::fs::remove_file(&note);
+                std::os::unix::fs::symlink("no record", note).unwrap();
+                let report = detach_all(&sandbox.paths).unwrap();
+                assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
+                assert!(sandbox.connects(DENIED) && !sandbox.paths.bpffs.exists());
+            }
+        });
+    }
 }
