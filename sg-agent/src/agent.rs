@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 pub mod desired;
 pub mod engine;
+mod memory;
 mod notify;
 pub mod numbering;
 pub mod plan;
@@ -26,7 +27,7 @@ pub mod steps;
 pub mod zones;
 
 use self::{
-    engine::{Engine, Occasion, timestamp},
+    engine::{Engine, Occasion},
     plan::Candidate,
 };
 use crate::{
@@ -37,7 +38,7 @@ use crate::{
     failure::{Exit, Failure},
     kernel::{Paths, Settings, Sizes},
     state::{Store, Submission},
-    view::{AgentStatus, Applied, Counters, Detached, Grouping, Status},
+    view::{AgentStatus, Applied, Counters, Detached, Grouping, Status, timestamp},
 };
 
 /// The policy of an agent that nobody named one to.

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use sg_common::{abi::RuleCounter, tuple::Direction};
 
 use crate::{
-    agent::engine::timestamp,
     document,
     failure::{Exit, Failure},
     kernel::{Attached, HookState, KernelError, Paths, Reader, links::Interfaces},
@@ -15,6 +14,7 @@ use crate::{
     view::{
         AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, Fill, Flow,
         FlowList, Grouping, HookStatus, InterfaceCounters, MapFill, RuleCounters, Status, Uncovered,
+        timestamp,
     },
 };
 

@@ -13,6 +13,7 @@ mod drops;
 mod explain;
 mod flows;
 mod status;
+mod time;
 
 pub use self::{
     applied::{Applied, Detached},
@@ -25,6 +26,7 @@ pub use self::{
     explain::{Explanation, RuleAnswer},
     flows::{Flow, FlowList},
     status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered},
+    time::timestamp,
 };
 
 /// What `counters` are grouped by.

@@ -61,7 +61,8 @@ pub trait Cursor {
     }
 
     /// The sum of the `length` octets at `at` as big-endian 16-bit numbers, for the Internet
-    /// checksum; `None` where they are not at hand or more than [`SUM_MAX`].
+    /// checksum; `None` where they are not at hand. No octet past [`SUM_MAX`] is added: the caller
+    /// does not ask for more.
     #[inline(always)]
     fn sum(&self, at: usize, length: usize) -> Option<u32>
     where

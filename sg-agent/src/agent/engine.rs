@@ -1,26 +1,26 @@
 //! Brings about what the policy says: plan, record, publish, attach, in this order, and what is
 //! left as it was when one of them fails. The one place where policies meet the kernel.
 
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
+    memory,
     numbering::Numbering,
     plan::{self, Before, Candidate, Inputs, Placement, Plan},
     steps::{Steps, is_behind, is_dead, steps},
     zones::ZoneTable,
 };
 use crate::{
-    compile::Limits,
     failure::{Exit, Failure},
     kernel::{
         self, AttachRequest, Kernel, KernelError, Opened, Paths, Reader, Seed, Settings, Side, Sizes,
         links::{Interface, Interfaces},
     },
     state::{LockedStore, Record, hex},
-    view::{Applied, Detached},
+    view::{Applied, Detached, timestamp},
 };
 
 /// What enforces, and all that is known about it.
@@ -243,7 +243,7 @@ impl Engine {
             &placement.inputs,
             &self.before.numbering,
             self.sizes.rules,
-            &memory_limit(),
+            &memory::limit(),
         )
         .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
         applied.compile_ms = plan.compile_ms;
@@ -486,44 +486,4 @@ pub fn detached(
     };
     let others = report.errors[1..].iter().map(ToString::to_string).collect();
     Err(Failure::kernel(what, first).with_diagnostics(others))
-}
-
-/// A third of the memory that is free now, for each of: the new image, and its two buffers.
-fn memory_limit() -> Limits {
-    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
-    match available {
-        Some(bytes) => {
-            Limits { nodes: u32::try_from(bytes / 3 / 64).unwrap_or(u32::MAX).min(Limits::MAX.nodes) }
-        }
-        None => Limits::MAX,
-    }
-}
-
-fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
-/// RFC 3339 in UTC, to the second.
-#[must_use]
-pub fn timestamp(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn available_memory_is_read_as_the_kernel_writes_it() {
-        let text = "MemTotal:        8137640 kB\nMemFree:          512 kB\nMemAvailable:    2048 kB\n";
-        assert_eq!(available_bytes(text), Some(2 << 20));
-        assert_eq!(available_bytes("MemTotal: 1 kB\n"), None);
-    }
-
-    #[test]
-    fn times_have_one_form() {
-        let time = Timestamp::from_millisecond(1_795_442_400_123).unwrap();
-        assert_eq!(timestamp(time), "2026-11-23T14:00:00Z");
-    }
 }
