@@ -425,6 +425,7 @@ pub const fn table(family: Family, protocol: u8) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::RuleNumber;
 
     #[test]
     fn rule_words_carry_number_and_openness() {
