@@ -203,6 +203,17 @@ fn under_source_check_only_the_instances_addresses_leave_and_are_entered() {
 }
 
 #[test]
+fn without_source_check_nobody_asks_whose_an_address_is() {
+    for (direction, foreign) in [
+        (Inbound, Packet { destination: STRANGER_V6, ..icmp_v6(Inbound, 128, 0, 0) }),
+        (Outbound, Packet { source: STRANGER_V6, ..icmp_v6(Outbound, 128, 0, 0) }),
+    ] {
+        assert_eq!(world(ALL_PARTS).judge(direction, foreign), "no_rule", "{direction}");
+        assert_eq!(world(CHECKED_GUEST).judge(direction, foreign), "source_check", "{direction}");
+    }
+}
+
+#[test]
 fn under_source_check_frames_leave_from_listed_ethernet_addresses() {
     let from = |mac, packet| Packet { source_mac: mac, ..packet };
     for (what, flags, macs, direction, mac, passes) in [
