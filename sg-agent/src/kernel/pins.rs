@@ -212,7 +212,7 @@ impl Pins {
     }
 
     /// Every interface index that has a note, and the note or why it cannot be read.
-    pub(crate) fn notes(&self) -> Result<Vec<(u32, Result<Record, KernelError>)>, KernelError> {
+    pub(crate) fn notes(&self) -> Result<Notes, KernelError> {
         let folder = self.folder.join(NOTES);
         let mut notes = Vec::new();
         for name in self.list(&folder)? {
@@ -248,6 +248,9 @@ impl Pins {
         names(folder).map_err(|error| KernelError::system("list", folder.display(), error))
     }
 }
+
+/// Interface indices that have a note, and the note or why it cannot be read.
+pub(crate) type Notes = Vec<(u32, Result<Record, KernelError>)>;
 
 /// The name of a link's pin.
 pub(crate) fn link_name(ifindex: u32, hook: HookKind) -> String {
