@@ -1,7 +1,5 @@
 //! Segments in order, out of order, forged; and what becomes of their flow.
 
-extern crate std;
-
 use super::*;
 use crate::{
     addr::Addr,
@@ -186,6 +184,9 @@ fn a_connection_picked_up_in_the_middle_is_established_by_an_answer() {
     flow.goes(&segment(Outbound, ACK, 1010, 5000, 10), FlowState::Opening);
     flow.goes(&segment(Inbound, ACK, 5000, 1010, 0), FlowState::Established);
     assert_eq!(flow.marks(), (1020, 5000));
+    let flow = Flow::begun(Outbound, &segment(Outbound, ACK, 1000, 0xc000_0000, 10));
+    flow.goes(&segment(Outbound, ACK, 1010, 0xc000_0000, 10), FlowState::Opening);
+    assert_eq!(flow.marks(), (1020, 0), "what was not heard may be any number");
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn rank_of(entry: &Entry, life: Life, context: &Context<'_>) -> u64 {
     }
     let idle = context.now.wrapping_sub(life.seen());
     // Another CPU's clock may be a tick ahead: that is not idleness.
-    let idle = if idle > u32::MAX - 64 { 1 } else { u64::from(idle) + 1 };
+    let idle = if idle >= u32::MAX - 64 { 1 } else { u64::from(idle) + 1 };
     if state.is_revoked() {
         return idle;
     }

@@ -45,6 +45,7 @@ fn flows_give_way_by_what_they_are_and_for_how_long_they_were_idle() {
         ("seen just now", life(Opening, 1000), [1, 0], SOONER + 1),
         ("a clock that is behind", life(Opening, 1064), [1, 0], SOONER + 1),
         ("revoked, a clock that is behind", life(Revoked, 1064), [1, 0], 1),
+        ("revoked, a clock that is as far behind as one may be", life(Revoked, 1065), [1, 0], 1),
         ("answered", life(Answered, 990), [1, 1], SOONER + 11),
         ("closed", life(Closing, 990), [1, 1], SOONER + 11),
         ("UDP one way", life(UdpOneWay, 990), [1, 0], SOONER + 11),
@@ -65,6 +66,10 @@ fn flows_give_way_by_what_they_are_and_for_how_long_they_were_idle() {
         heap.entries[5].packets[1].store(packets[1]);
         assert_eq!(super::rank(&heap, &at(1000), 5), rank, "{what}");
     }
+    let patient = Context { timeouts: &[1 << 30; 8], ..at(1 << 29) };
+    let heap = Heap::new(1);
+    heap.entries[5].life.store(life(Revoked, 0).0);
+    assert_eq!(super::rank(&heap, &patient, 5), (1 << 29) + 1, "revoked, long ago");
     assert_eq!(AT_ONCE, 1 << 34);
     assert_eq!(super::rank(&Heap::new(1), &at(1000), 16), 0, "there is no such entry");
 }
