@@ -16,6 +16,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+pub mod cut;
 pub mod desired;
 pub mod engine;
 mod memory;
@@ -38,7 +39,7 @@ use crate::{
     failure::{Exit, Failure},
     kernel::{Paths, Settings, Sizes},
     state::{Store, Submission},
-    view::{AgentStatus, Applied, Counters, Detached, Grouping, Status, timestamp},
+    view::{AgentStatus, Applied, Counters, Detached, Grouping, Plan, Status, timestamp},
 };
 
 /// The policy of an agent that nobody named one to.
@@ -67,6 +68,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 pub enum Event {
     /// A policy is to be put in force.
     Apply(Submission, Reply<Applied>),
+    /// Somebody asks what a policy would change.
+    Plan(Submission, Reply<Plan>),
     /// The policy is to be read again: by SIGHUP, where nobody waits for an answer.
     Reload(Option<Reply<Applied>>),
     /// One interface, or all, are to be left alone.
@@ -194,6 +197,11 @@ impl Agent {
             Event::Apply(submission, reply) => {
                 let result = read(submission.load(&Limits::default()), "apply the policy")
                     .and_then(|candidate| self.change(candidate));
+                answer(reply, result);
+            }
+            Event::Plan(submission, reply) => {
+                let result = read(submission.load(&Limits::default()), "plan the policy")
+                    .and_then(|candidate| self.engine.plan(&candidate));
                 answer(reply, result);
             }
             Event::Reload(reply) => {

@@ -18,6 +18,7 @@ mod detach;
 mod drops;
 mod explain;
 mod flows;
+mod plan;
 mod run;
 mod shell;
 mod status;
@@ -97,6 +98,8 @@ pub enum Command {
     Check(check::Arguments),
     /// Tell the verdict for a packet, and why
     Explain(explain::Arguments),
+    /// Tell what putting a policy in force would change
+    Plan(plan::Arguments),
     /// Put a policy in force
     Apply(apply::Arguments),
     /// Show the agent, what is in force, and on what
@@ -151,6 +154,7 @@ pub fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Run(arguments) => run::run(&global, arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => explain::run(&global, arguments),
+        Command::Plan(arguments) => plan::run(&global, &arguments),
         Command::Apply(arguments) => apply::run(&global, &arguments),
         Command::Status => status::run(&global),
         Command::Counters(arguments) => counters::run(&global, &arguments),

@@ -18,6 +18,8 @@ use crate::{
     policy::{GroupIndex, Infrastructure, InterfaceEntry, Mac, Membership, Mode, Policy, RuleIndex, Side},
 };
 
+#[cfg(feature = "enforce")]
+mod access;
 mod address_tree;
 mod arena;
 mod build;
@@ -30,6 +32,8 @@ mod table;
 mod tests;
 mod union;
 
+#[cfg(feature = "enforce")]
+pub(crate) use self::access::{Access, Opened, Ports, access};
 pub use self::numbers::RuleNumbers;
 
 /// Everything that an image says.

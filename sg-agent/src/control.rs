@@ -36,6 +36,8 @@ pub mod path {
     pub const COUNTERS: &str = "/v1/counters";
     /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Applied`].
     pub const APPLY: &str = "/v1/apply";
+    /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Plan`].
+    pub const PLAN: &str = "/v1/plan";
     /// `POST`: for a [`crate::view::Applied`].
     pub const RELOAD: &str = "/v1/reload";
     /// `POST`: a [`super::Detach`] for a [`crate::view::Detached`].

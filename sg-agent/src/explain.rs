@@ -22,7 +22,7 @@ use sg_common::{
 
 mod frame;
 mod question;
-mod words;
+pub(crate) mod words;
 
 pub use self::question::{End, InvalidQuestion, Question, What};
 use crate::{

@@ -21,7 +21,7 @@ pub enum Exit {
     Failed = 1,
     /// Bad usage or an invalid policy.
     Invalid = 2,
-    /// `explain`: denied.
+    /// `explain`: denied; `plan`: there are changes.
     Denied = 3,
     /// The daemon is not running.
     NotRunning = 4,

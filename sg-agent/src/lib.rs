@@ -11,6 +11,8 @@ pub mod compile;
 pub mod config;
 #[cfg(feature = "enforce")]
 pub mod control;
+#[cfg(feature = "enforce")]
+pub mod difference;
 pub mod document;
 #[cfg(feature = "enforce")]
 pub mod enforced;

@@ -14,6 +14,7 @@ mod explain;
 mod flows;
 mod grid;
 mod numbers;
+mod plan;
 mod status;
 
 pub use grid::Style;

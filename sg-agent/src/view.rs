@@ -12,6 +12,7 @@ mod counters;
 mod drops;
 mod explain;
 mod flows;
+mod plan;
 mod status;
 mod time;
 
@@ -25,6 +26,10 @@ pub use self::{
     drops::Drop,
     explain::{Explanation, RuleAnswer},
     flows::{Flow, FlowList},
+    plan::{
+        AccessChange, AccessLine, Coverage, CutFlow, FlowChange, Plan, PlannedInterface, PlannedRule,
+        RuleChanges, SettingChange, Size, SizeChange,
+    },
     status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered},
     time::timestamp,
 };

@@ -23,6 +23,8 @@ use crate::{
     view::{Applied, Detached, timestamp},
 };
 
+mod preview;
+
 /// What enforces, and all that is known about it.
 pub struct Engine {
     paths: Paths,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use sg_common::{addr::Family, tuple::Table};
+use sg_common::{addr::Family, tuple::Table, verdict::RuleNumber};
 
 use super::{
     arena::{Arena, Full, Half},
@@ -16,11 +16,37 @@ use super::{
     union::{Claimant, Union},
 };
 
+/// Whoever gives numbers to classes.
+pub(super) trait Register {
+    /// Why one may get none.
+    type Error;
+    /// Whether classes differ that open the same by different rules.
+    const BY_RULE: bool;
+
+    /// The number of the class that `tables` make, whose ranks index `numbers`; 0 for one that
+    /// opens nothing.
+    fn class(&mut self, tables: &Tables, numbers: &[RuleNumber]) -> Result<u32, Self::Error>;
+}
+
+impl Register for Arena {
+    type Error = Full;
+    const BY_RULE: bool = true;
+
+    fn class(&mut self, tables: &Tables, numbers: &[RuleNumber]) -> Result<u32, Full> {
+        let mut half = Half::default();
+        for (words, table) in half.chunks_exact_mut(2).zip(&tables.0) {
+            words.copy_from_slice(&selector_tree::plant(self, table, numbers)?);
+        }
+        // The arena's own, of a half that is written.
+        Self::class(self, half)
+    }
+}
+
 /// Follows a [`super::sweep`] and names classes.
-pub(super) struct Classes<'a, 'p> {
+pub(super) struct Classes<'a, 'p, R> {
     union: &'a Union<'p>,
     family: Family,
-    arena: &'a mut Arena,
+    register: &'a mut R,
     nothing: Tables,
     /// The prefixes around the walk's place, innermost last.
     around: Vec<Around>,
@@ -40,12 +66,12 @@ struct Around {
     tables: Option<Tables>,
 }
 
-impl<'a, 'p> Classes<'a, 'p> {
-    pub(super) fn new(union: &'a Union<'p>, family: Family, arena: &'a mut Arena) -> Self {
+impl<'a, 'p, R: Register> Classes<'a, 'p, R> {
+    pub(super) fn new(union: &'a Union<'p>, family: Family, register: &'a mut R) -> Self {
         Self {
             union,
             family,
-            arena,
+            register,
             nothing: Tables::nothing(),
             around: Vec::new(),
             known: HashMap::new(),
@@ -56,7 +82,7 @@ impl<'a, 'p> Classes<'a, 'p> {
     }
 
     /// The class inside of the prefix that the walk enters.
-    pub(super) fn enter(&mut self, entered: &Entered<'_>) -> Result<u32, Full> {
+    pub(super) fn enter(&mut self, entered: &Entered<'_>) -> Result<u32, R::Error> {
         self.around.truncate(entered.depth);
         let outer = self.around.last().map_or(0, |around| around.class);
         let owner = self.owners.number(entered.claimants);
@@ -72,19 +98,10 @@ impl<'a, 'p> Classes<'a, 'p> {
         } else {
             self.around(entered.depth).join(&own)
         };
-        let class = self.class(&tables)?;
+        let class = self.register.class(&tables, &self.union.numbers)?;
         self.known.insert((outer, owner), class);
         self.around.push(Around { class, owner, tables: Some(tables) });
         Ok(class)
-    }
-
-    /// The number of the class that `tables` make.
-    fn class(&mut self, tables: &Tables) -> Result<u32, Full> {
-        let mut half = Half::default();
-        for (words, table) in half.chunks_exact_mut(2).zip(&tables.0) {
-            words.copy_from_slice(&selector_tree::plant(self.arena, table, &self.union.numbers)?);
-        }
-        self.arena.class(half)
     }
 
     /// What the innermost of the first `depth` prefixes around the walk opens.
@@ -126,6 +143,7 @@ impl<'a, 'p> Classes<'a, 'p> {
 
     fn of_rule(&mut self, rank: u32) -> Tables {
         let rule = self.union.rules[rank as usize];
+        let rank = if R::BY_RULE { rank } else { 0 };
         Tables::of_rule(rule, rank, self.family, &self.nothing)
     }
 

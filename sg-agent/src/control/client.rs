@@ -16,7 +16,7 @@ use super::{Detach, Refusal, path};
 use crate::{
     failure::{Exit, Failure},
     state::Submission,
-    view::{Applied, Detached, Status},
+    view::{Applied, Detached, Plan, Status},
 };
 
 /// How long a daemon that does not answer is waited for. A large policy takes seconds.
@@ -50,6 +50,15 @@ impl Client {
     /// The daemon is not running, or refuses: then nothing has changed.
     pub fn apply(&self, submission: &Submission) -> Result<Applied, Failure> {
         self.request("apply the policy", Method::POST, path::APPLY, Some(submission))
+    }
+
+    /// What putting a policy in force would change.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or would refuse the policy.
+    pub fn plan(&self, submission: &Submission) -> Result<Plan, Failure> {
+        self.request("plan the policy", Method::POST, path::PLAN, Some(submission))
     }
 
     /// Ends enforcement on one interface, or all, until the next policy.

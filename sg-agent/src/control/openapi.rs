@@ -11,7 +11,7 @@ use crate::{failure, state, view};
         title = "sg-agent",
         description = "Requests to the agent, over HTTP on its unix socket. Field names are stable."
     ),
-    paths(server::status, server::counters, server::apply, server::reload, server::detach),
+    paths(server::status, server::counters, server::apply, server::plan, server::reload, server::detach),
     components(schemas(
         Detach,
         Refusal,
@@ -20,6 +20,7 @@ use crate::{failure, state, view};
         view::Status,
         view::Counters,
         view::Applied,
+        view::Plan,
         view::Detached,
     ))
 )]
@@ -54,10 +55,15 @@ mod tests {
     #[test]
     fn every_route_is_described() {
         let description = serde_json::to_value(super::document()).unwrap();
-        use crate::control::path::{APPLY, COUNTERS, DETACH, RELOAD, STATUS};
-        for (path, method) in
-            [(STATUS, "get"), (COUNTERS, "get"), (APPLY, "post"), (RELOAD, "post"), (DETACH, "post")]
-        {
+        use crate::control::path::{APPLY, COUNTERS, DETACH, PLAN, RELOAD, STATUS};
+        for (path, method) in [
+            (STATUS, "get"),
+            (COUNTERS, "get"),
+            (APPLY, "post"),
+            (PLAN, "post"),
+            (RELOAD, "post"),
+            (DETACH, "post"),
+        ] {
             assert!(description["paths"][path][method].is_object(), "{method} {path}");
         }
     }

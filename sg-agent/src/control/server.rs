@@ -66,6 +66,7 @@ fn router(events: Sender<Event>) -> Router {
         .route(path::STATUS, get(status))
         .route(path::COUNTERS, get(counters))
         .route(path::APPLY, post(apply))
+        .route(path::PLAN, post(plan))
         .route(path::RELOAD, post(reload))
         .route(path::DETACH, post(detach))
         .route(path::OPENAPI, get(|| async { Json(openapi::document()) }))
@@ -122,6 +123,21 @@ pub(super) async fn apply(
 ) -> Response {
     match body {
         Ok(Json(submission)) => ask(&events, |reply| Event::Apply(submission, reply)).await,
+        Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    }
+}
+
+#[utoipa::path(post, path = path::PLAN, request_body = Submission, responses(
+    (status = 200, description = "What applying the policy would change", body = crate::view::Plan),
+    (status = 422, description = "The policy is not valid, or does not fit", body = Refusal),
+    (status = "default", description = "Refused", body = Refusal),
+))]
+pub(super) async fn plan(
+    State(events): State<Sender<Event>>,
+    body: Result<Json<Submission>, JsonRejection>,
+) -> Response {
+    match body {
+        Ok(Json(submission)) => ask(&events, |reply| Event::Plan(submission, reply)).await,
         Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
     }
 }

@@ -14,17 +14,17 @@ use crate::{
 const SHOWN: usize = 4;
 
 /// `FILE:LINE` of a rule.
-pub(super) fn source(rule: &Rule) -> String {
+pub(crate) fn source(rule: &Rule) -> String {
     format!("{}:{}", rule.position.file, rule.position.line)
 }
 
 /// What a rule opens.
-pub(super) fn services(rule: &Rule) -> String {
+pub(crate) fn services(rule: &Rule) -> String {
     list(rule.services.iter().map(|service| self::service(*service)).collect())
 }
 
 /// To whom a rule opens it.
-pub(super) fn peers(policy: &Policy, rule: &Rule) -> String {
+pub(crate) fn peers(policy: &Policy, rule: &Rule) -> String {
     let mut words: Vec<String> = rule.peers.iter().map(|peer| self::peer(policy, *peer)).collect();
     let is_any = |family| rule.peers.contains(&Peer::Prefix(Prefix::any(family)));
     if is_any(Family::V4) && is_any(Family::V6) {
@@ -33,6 +33,7 @@ pub(super) fn peers(policy: &Policy, rule: &Rule) -> String {
     list(words)
 }
 
+/// The first of `words`, and how many more there are.
 fn list(mut words: Vec<String>) -> String {
     let more = words.len().saturating_sub(SHOWN);
     words.truncate(SHOWN);
@@ -40,7 +41,8 @@ fn list(mut words: Vec<String>) -> String {
     if more > 0 { format!("{text} and {more} more") } else { text }
 }
 
-fn service(service: Service) -> String {
+/// One thing that a rule opens.
+pub(crate) fn service(service: Service) -> String {
     let range = |name: &str, first: u16, last: u16| match (first, last) {
         (0, u16::MAX) => name.to_owned(),
         _ if first == last => format!("{name}/{first}"),
@@ -65,7 +67,8 @@ fn service(service: Service) -> String {
     }
 }
 
-fn peer(policy: &Policy, peer: Peer) -> String {
+/// One far side that a rule names.
+pub(crate) fn peer(policy: &Policy, peer: Peer) -> String {
     match peer {
         Peer::Prefix(prefix) if prefix == Prefix::ANY_V4 => "anywhere-ipv4".to_owned(),
         Peer::Prefix(prefix) if prefix == Prefix::ANY_V6 => "anywhere-ipv6".to_owned(),

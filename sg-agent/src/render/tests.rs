@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+
+mod plan;
+
 use crate::view::{
     AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Check, Counters,
     Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList, HookStatus, InterfaceCounters,
