@@ -45,17 +45,34 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// first retransmission of a SYN (1 s), so that a refused connection is one packet.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
+/// Whether the running kernel is of this version or a later one; otherwise says on stderr that the
+/// running test is skipped, and what an older kernel cannot do for it.
+#[must_use]
+pub fn has_kernel(version: [u32; 2], lacks: &str) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|number| number.parse().ok()).collect();
+    if numbers.as_slice() >= version.as_slice() {
+        return true;
+    }
+    skipped(&format!("kernel {} {lacks}", release.trim()));
+    false
+}
+
 /// Whether the running test can do its work; otherwise says on stderr that it is skipped, and why.
 #[must_use]
 pub fn can_run() -> bool {
     let root = crate::syscall::is_root();
     if !root {
-        let thread = thread::current();
-        let test = thread.name().unwrap_or("test");
-        // Nobody is left to tell when stderr is closed.
-        drop(writeln!(std::io::stderr(), "skipped {test}: network namespaces and eBPF need root"));
+        skipped("network namespaces and eBPF need root");
     }
     root
+}
+
+fn skipped(why: &str) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("test");
+    // Nobody is left to tell when stderr is closed.
+    drop(writeln!(std::io::stderr(), "skipped {test}: {why}"));
 }
 
 /// Makes three tests of the function with this name, one for every [`Setup`].

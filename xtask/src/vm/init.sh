@@ -10,7 +10,8 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup /sys/fs/cgroup
-mkdir -p /dev/net
+mkdir -p /dev/net /dev/pts
+mount -t devpts devpts /dev/pts
 ulimit -l unlimited
 for module in /modules/*.ko; do
     insmod "$module" || echo "vm: $module does not load"
