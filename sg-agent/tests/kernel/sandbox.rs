@@ -4,12 +4,12 @@
 
 use std::{
     ffi::CString,
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     sync::mpsc::{Receiver, Sender, channel},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sg_agent::{
@@ -240,7 +240,7 @@ impl Sandbox {
 
     /// Both ends of a connection from the peer.
     pub(crate) fn connect(&self, port: u16) -> Option<(TcpStream, TcpStream)> {
-        let listener = TcpListener::bind((HOST, port)).unwrap();
+        let listener = listen(port);
         let client = self.peer.run(move || {
             let address = SocketAddr::new(HOST.parse().unwrap(), port);
             TcpStream::connect_timeout(&address, PATIENCE).ok()
@@ -249,6 +249,20 @@ impl Sandbox {
         let (server, _) = listener.accept().unwrap();
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         Some((client, server))
+    }
+}
+
+/// Listens on a port of the host. A program that another thread starts holds all sockets until it has
+/// become another program, one that was closed a moment ago included.
+fn listen(port: u16) -> TcpListener {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind((HOST, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            listener => return listener.unwrap(),
+        }
     }
 }
 
