@@ -19,17 +19,22 @@ use tracing::{error, info, warn};
 pub mod cut;
 pub mod desired;
 pub mod engine;
+pub mod history;
 mod memory;
 mod notify;
 pub mod numbering;
+pub mod own;
 pub mod plan;
 mod sources;
 pub mod steps;
+mod trial;
 pub mod zones;
 
 use self::{
-    engine::{Engine, Occasion},
+    engine::{Engine, Occasion, Order},
+    own::Connection,
     plan::Candidate,
+    trial::Ended,
 };
 use crate::{
     config::{Config, OnChange},
@@ -39,7 +44,7 @@ use crate::{
     failure::{Exit, Failure},
     kernel::{Paths, Settings, Sizes},
     state::{Store, Submission},
-    view::{AgentStatus, Applied, Counters, Detached, Grouping, Plan, Status, timestamp},
+    view::{AgentStatus, Applied, Counters, Detached, Grouping, History, Plan, Status, timestamp},
 };
 
 /// The policy of an agent that nobody named one to.
@@ -67,9 +72,15 @@ pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 #[derive(Debug)]
 pub enum Event {
     /// A policy is to be put in force.
-    Apply(Submission, Reply<Applied>),
+    Apply(Submission, Terms, Reply<Applied>),
     /// Somebody asks what a policy would change.
     Plan(Submission, Reply<Plan>),
+    /// The policy on trial is to stay: by whom.
+    Confirm(String, Reply<Applied>),
+    /// An older policy is to come back: of which generation, and by whom.
+    Rollback(Option<u64>, String, Reply<Applied>),
+    /// Somebody asks which generations there were.
+    History(Reply<History>),
     /// The policy is to be read again: by SIGHUP, where nobody waits for an answer.
     Reload(Option<Reply<Applied>>),
     /// One interface, or all, are to be left alone.
@@ -82,6 +93,17 @@ pub enum Event {
     InterfacesChanged,
     /// SIGTERM or SIGINT.
     Shutdown,
+}
+
+/// On which terms a policy is to be put in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Who asks for it.
+    pub author: String,
+    /// The former policy comes back unless this one is confirmed in time.
+    pub confirm_within: Option<Duration>,
+    /// The asker's own connection, which must not be cut.
+    pub own: Option<Connection>,
 }
 
 /// How long after a failed attach the next attempt is made.
@@ -145,9 +167,13 @@ impl Agent {
 
     /// Puts the first policy in force: the one that is named, else the last good one.
     fn start(&mut self) -> Result<(), Failure> {
+        if self.engine.resume_trial()? {
+            return Ok(());
+        }
+        let order = Order::event("the agent was started");
         let named = self.policy.clone().map(|path| load(&path));
         let refused = match named {
-            Some(Ok(candidate)) => match self.engine.apply(candidate, Occasion::Event) {
+            Some(Ok(candidate)) => match self.engine.apply(candidate, &order) {
                 Ok(_) => return Ok(()),
                 Err(failure) => Some(failure),
             },
@@ -167,7 +193,7 @@ impl Agent {
             self.refuse(&failure);
             warn!("the last good policy stays in force");
         }
-        self.engine.apply(last_good, Occasion::Event)?;
+        self.engine.apply(last_good, &order)?;
         Ok(())
     }
 
@@ -178,13 +204,15 @@ impl Agent {
                 [] => None,
                 _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),
             };
-            let event = match self.retry {
+            let trial = self.engine.confirm_by().map(|(at, _)| at.into());
+            let event = match [self.retry, trial].into_iter().flatten().min() {
                 None => events.recv().await,
                 Some(at) => tokio::select! {
                     event = events.recv() => event,
                     () = sleep_until(at) => Some(Event::InterfacesChanged),
                 },
             };
+            self.look_at_trial();
             match event {
                 None | Some(Event::Shutdown) => return,
                 Some(event) => self.carry_out(event),
@@ -194,9 +222,9 @@ impl Agent {
 
     fn carry_out(&mut self, event: Event) {
         match event {
-            Event::Apply(submission, reply) => {
+            Event::Apply(submission, terms, reply) => {
                 let result = read(submission.load(&Limits::default()), "apply the policy")
-                    .and_then(|candidate| self.change(candidate));
+                    .and_then(|candidate| self.change(candidate, "apply", terms));
                 answer(reply, result);
             }
             Event::Plan(submission, reply) => {
@@ -204,6 +232,18 @@ impl Agent {
                     .and_then(|candidate| self.engine.plan(&candidate));
                 answer(reply, result);
             }
+            Event::Confirm(author, reply) => {
+                let result = self.engine.confirm();
+                if result.is_ok() {
+                    info!("{author} has confirmed the policy");
+                }
+                answer(reply, self.told(result));
+            }
+            Event::Rollback(generation, author, reply) => {
+                let result = self.rollback(generation, author);
+                answer(reply, self.told(result));
+            }
+            Event::History(reply) => answer(reply, self.history()),
             Event::Reload(reply) => {
                 notify::reloading();
                 let result = self.reload();
@@ -239,7 +279,10 @@ impl Agent {
             return Err(failure.with_remedy("use `sg-agent apply`, or start it with --policy"));
         };
         match load(&path) {
-            Ok(candidate) => self.change(candidate),
+            Ok(candidate) => {
+                let terms = Terms { author: "root".to_owned(), ..Terms::default() };
+                self.change(candidate, "reload", terms)
+            }
             Err(failure) => {
                 self.refuse(&failure);
                 Err(failure)
@@ -247,8 +290,60 @@ impl Agent {
         }
     }
 
-    fn change(&mut self, candidate: Candidate) -> Result<Applied, Failure> {
-        let result = self.engine.apply(candidate, Occasion::Request);
+    fn change(&mut self, candidate: Candidate, cause: &str, terms: Terms) -> Result<Applied, Failure> {
+        let Terms { author, confirm_within, own } = terms;
+        let order = Order { occasion: Occasion::Request, author, cause: cause.to_owned(), own };
+        let result = match confirm_within {
+            Some(within) => self.engine.try_out(candidate, within, &Order { own: None, ..order }),
+            None => self.engine.apply(candidate, &order),
+        };
+        self.told(result)
+    }
+
+    /// Puts the policy of a generation in force again: that of the latest one with another policy where
+    /// none is named; of a policy on trial, the former one.
+    fn rollback(&mut self, generation: Option<u64>, author: String) -> Result<Applied, Failure> {
+        const WHAT: &str = "roll back";
+        if let Some(applied) = self.engine.give_up()?
+            && generation.is_none()
+        {
+            return Ok(applied);
+        }
+        let records = history::records(self.engine.store()).map_err(Failure::state)?;
+        let now = self.engine.generation();
+        let Some(wanted) = history::target(&records, now, generation) else {
+            let why = match generation {
+                Some(generation) => format!("generation {generation} is not kept"),
+                None => "no other policy is kept".to_owned(),
+            };
+            return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("see `sg-agent history`"));
+        };
+        let candidate = self.engine.kept(&wanted.policy)?;
+        let cause = format!("rollback to {}", wanted.generation);
+        let order = Order { occasion: Occasion::Request, author, cause, own: None };
+        self.engine.apply(candidate, &order)
+    }
+
+    fn history(&self) -> Result<History, Failure> {
+        let records = history::records(self.engine.store()).map_err(Failure::state)?;
+        Ok(history::shown(&records, self.engine.generation()))
+    }
+
+    /// Ends a trial whose time has passed.
+    fn look_at_trial(&mut self) {
+        match self.engine.look_at_trial() {
+            Ok(Ended::Not) => {}
+            Ok(Ended::Unconfirmed) => {
+                let why = "it was not confirmed in time; the former policy is in force again";
+                self.refuse(&Failure::new(Exit::Failed, "keep the policy", why));
+                notify::status(&self.summary());
+            }
+            Err(failure) => self.refuse(&failure),
+        }
+    }
+
+    /// Keeps what became of a change, for `status`.
+    fn told(&mut self, result: Result<Applied, Failure>) -> Result<Applied, Failure> {
         match &result {
             Ok(_) => self.last_error = None,
             Err(failure) => self.refuse(failure),
@@ -278,6 +373,7 @@ impl Agent {
             None => Status::default(),
         };
         status.problems.extend_from_slice(self.engine.problems());
+        status.confirm_by = self.engine.confirm_by().map(|(_, shown)| shown.to_owned());
         status.agent = AgentStatus {
             running: true,
             pid: Some(std::process::id()),
@@ -299,7 +395,12 @@ impl Agent {
     fn summary(&self) -> String {
         let generation = self.engine.generation();
         match &self.last_error {
-            None => format!("generation {generation} is in force"),
+            None => match self.engine.confirm_by() {
+                Some((_, shown)) => {
+                    format!("generation {generation} is in force, to be confirmed until {shown}")
+                }
+                None => format!("generation {generation} is in force"),
+            },
             Some(error) => {
                 format!("generation {generation} is in force; the latest change was refused: {error}")
             }

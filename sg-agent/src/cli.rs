@@ -18,6 +18,8 @@ mod detach;
 mod drops;
 mod explain;
 mod flows;
+mod history;
+mod operator;
 mod plan;
 mod run;
 mod shell;
@@ -102,6 +104,12 @@ pub enum Command {
     Plan(plan::Arguments),
     /// Put a policy in force
     Apply(apply::Arguments),
+    /// Keep the policy that waits for it
+    Confirm,
+    /// Put an older policy in force again
+    Rollback(history::Rollback),
+    /// List the generations, who applied them and when
+    History,
     /// Show the agent, what is in force, and on what
     Status,
     /// Show what passed and what was dropped
@@ -156,6 +164,9 @@ pub fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Explain(arguments) => explain::run(&global, arguments),
         Command::Plan(arguments) => plan::run(&global, &arguments),
         Command::Apply(arguments) => apply::run(&global, &arguments),
+        Command::Confirm => history::confirm(&global),
+        Command::Rollback(arguments) => history::rollback(&global, &arguments),
+        Command::History => history::history(&global),
         Command::Status => status::run(&global),
         Command::Counters(arguments) => counters::run(&global, &arguments),
         Command::Drops(arguments) => drops::run(&global, &arguments),

@@ -28,6 +28,27 @@ pub struct Detach {
     pub interface: Option<String>,
 }
 
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The name of whoever asks, for `history`.
+    #[serde(default)]
+    pub author: Option<String>,
+}
+
+/// What is to come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The policy of this generation; where none is named, that of the latest with another policy or,
+    /// of a policy that waits for its confirmation, the former one.
+    pub generation: Option<u64>,
+    /// The name of whoever asks, for `history`.
+    #[serde(default)]
+    pub author: Option<String>,
+}
+
 /// Paths of requests.
 pub mod path {
     /// `GET`: a [`crate::view::Status`].
@@ -38,6 +59,12 @@ pub mod path {
     pub const APPLY: &str = "/v1/apply";
     /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Plan`].
     pub const PLAN: &str = "/v1/plan";
+    /// `POST`: an [`super::Ask`] for a [`crate::view::Applied`].
+    pub const CONFIRM: &str = "/v1/confirm";
+    /// `POST`: a [`super::Rollback`] for a [`crate::view::Applied`].
+    pub const ROLLBACK: &str = "/v1/rollback";
+    /// `GET`: a [`crate::view::History`].
+    pub const HISTORY: &str = "/v1/history";
     /// `POST`: for a [`crate::view::Applied`].
     pub const RELOAD: &str = "/v1/reload";
     /// `POST`: a [`super::Detach`] for a [`crate::view::Detached`].

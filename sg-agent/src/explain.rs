@@ -224,6 +224,8 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
     let scratch = Scratch::default();
     let control = Control {
         state: 0,
+        fallback: 0,
+        fallback_at: Control::NEVER,
         hash_keys: [1; 6],
         buffer_nodes: 0,
         bucket_mask: 0,

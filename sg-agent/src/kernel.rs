@@ -8,7 +8,8 @@
 //! What the parts have to keep true between them:
 //! * nothing is attached before a first image is published, and an interface has its slot in the
 //!   attachments map before a program is attached to it and until after it is detached;
-//! * the buffer that is not in force is written only after a grace period since it was;
+//! * the buffer that is not in force is written only after a grace period since it was, and while no way
+//!   back leads to it;
 //! * what is pinned is enough to go on from at any moment, whenever the process dies.
 
 mod adopt;
@@ -20,6 +21,7 @@ mod counters;
 mod detach;
 mod error;
 mod events;
+mod fallback;
 mod flows;
 mod hooks;
 pub mod links;
@@ -36,7 +38,7 @@ mod sockets;
 mod syscall;
 mod xdp;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use sg_common::abi::Control;
 
@@ -112,6 +114,15 @@ pub struct Published {
     pub has_grown: bool,
 }
 
+/// A way back that was planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The generation that it leads to.
+    pub generation: u64,
+    /// How long until it is taken; zero: it has been.
+    pub left: Duration,
+}
+
 /// A flow to be entered before enforcement starts, from an open socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
@@ -155,7 +166,7 @@ impl Kernel {
     /// The generation in force; 0 while nothing has been published.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        Control::generation(self.set.control().state())
+        Control::generation(self.set.state())
     }
 
     /// Flows that fit, as the table was made.
@@ -180,6 +191,50 @@ impl Kernel {
     /// The image that was in force still is.
     pub fn publish(&mut self, image: &Image, generation: u64, rules: u32) -> Result<Published, KernelError> {
         self.publish_image(image, generation, rules)
+    }
+
+    /// Plans the way back to what is in force now: from then on the programs go by it again, whether
+    /// or not a process of this agent lives, unless [`Self::stay`] calls that off. The next image
+    /// that is published comes into force until then; another one after it would take the place of
+    /// the way back, which then is no more.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is in force, or the clock cannot be read.
+    pub fn fall_back_after(&mut self, after: Duration) -> Result<(), KernelError> {
+        self.plan_fallback(after)
+    }
+
+    /// Plans the way back to `image` as `generation`, beside what is in force. Otherwise like
+    /// [`Self::fall_back_after`] and [`Self::publish`].
+    ///
+    /// # Errors
+    ///
+    /// What is in force still is, and there is no way back.
+    pub fn fall_back_to(
+        &mut self,
+        image: &Image,
+        generation: u64,
+        rules: u32,
+        after: Duration,
+    ) -> Result<(), KernelError> {
+        self.plan_fallback_to(image, generation, rules, after)
+    }
+
+    /// The way back, if one is planned or was taken and not yet [settled](Self::stay).
+    #[must_use]
+    pub fn fallback(&self) -> Option<Fallback> {
+        self.planned_fallback()
+    }
+
+    /// Calls the way back off. False: it was taken before, and what it led to stays in force.
+    pub fn stay(&mut self) -> bool {
+        self.call_fallback_off()
+    }
+
+    /// Takes the way back now, if one is planned.
+    pub fn go_back(&mut self) {
+        self.take_fallback();
     }
 
     /// The image in force, read from the kernel and verified.

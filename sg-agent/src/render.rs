@@ -13,6 +13,7 @@ mod drops;
 mod explain;
 mod flows;
 mod grid;
+mod history;
 mod numbers;
 mod plan;
 mod status;

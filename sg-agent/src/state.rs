@@ -8,6 +8,7 @@
 //! lock                      held by the running agent
 //! generations/0000000007.json   one record a generation; the newest few are kept
 //! policies/DIGEST.json      the documents and list files of a policy, by their digest
+//! trial.json                a policy that waits for its confirmation, and the one before it
 //! ```
 
 use std::{
@@ -22,10 +23,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 mod record;
 mod submission;
+mod trial;
 
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
+    trial::TrialRecord,
 };
 
 /// How many generations are kept.
@@ -123,6 +126,19 @@ impl Store {
         self.root.join("policies")
     }
 
+    fn trial_path(&self) -> PathBuf {
+        self.root.join("trial.json")
+    }
+
+    /// The policy that waits for its confirmation, if one does.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn trial(&self) -> Result<Option<TrialRecord>, StateError> {
+        read(&self.trial_path())
+    }
+
     fn record_path(&self, generation: u64) -> PathBuf {
         self.generations().join(format!("{generation:010}.json"))
     }
@@ -218,6 +234,28 @@ impl LockedStore {
         replace(&self.store.record_path(record.generation), record)
     }
 
+    /// Notes that a policy waits for its confirmation. Its former one must be kept.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn begin_trial(&self, trial: &TrialRecord, submission: &Submission) -> Result<(), StateError> {
+        let policy = self.store.policy_path(&trial.policy);
+        if !policy.exists() {
+            replace(&policy, submission)?;
+        }
+        replace(&self.store.trial_path(), trial)
+    }
+
+    /// Notes that none does any more.
+    ///
+    /// # Errors
+    ///
+    /// The note cannot be removed.
+    pub fn end_trial(&self) -> Result<(), StateError> {
+        remove(&self.store.trial_path())
+    }
+
     /// Forgets a generation that never came into force.
     ///
     /// # Errors
@@ -236,7 +274,10 @@ impl LockedStore {
     pub fn prune(&self, in_force: u64) -> Result<(), StateError> {
         let recorded = self.store.recorded()?;
         let (old, rest) = recorded.split_at(recorded.len().saturating_sub(KEPT));
-        let mut policies = Vec::new();
+        let mut policies = match self.store.trial() {
+            Ok(Some(trial)) => trial.former.into_iter().chain([trial.policy]).collect(),
+            _ => Vec::new(),
+        };
         for generation in old.iter().chain(rest) {
             if *generation != in_force && old.contains(generation) {
                 remove(&self.store.record_path(*generation))?;
@@ -313,6 +354,8 @@ mod tests {
             format: FORMAT,
             generation,
             applied: "2026-11-23T14:00:00Z".to_owned(),
+            author: "root".to_owned(),
+            cause: "a test".to_owned(),
             policy: submission.digest(),
             image: "00".repeat(32),
             next_number: 0,

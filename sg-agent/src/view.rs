@@ -12,6 +12,7 @@ mod counters;
 mod drops;
 mod explain;
 mod flows;
+mod history;
 mod plan;
 mod status;
 mod time;
@@ -26,6 +27,7 @@ pub use self::{
     drops::Drop,
     explain::{Explanation, RuleAnswer},
     flows::{Flow, FlowList},
+    history::{Generation, History},
     plan::{
         AccessChange, AccessLine, Coverage, CutFlow, FlowChange, Plan, PlannedInterface, PlannedRule,
         RuleChanges, SettingChange, Size, SizeChange,

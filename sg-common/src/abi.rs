@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The version of everything in this module, of [`crate::flow`] and of [`crate::image`].
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Map names, as in the object and as pinned.
 pub mod map {
@@ -61,15 +61,20 @@ pub const TICK_SHIFT: u32 = 4;
 
 /// What every packet reads first. One element, in a map that the agent also maps into memory.
 ///
-/// `state` alone changes while programs run, by one aligned 64-bit store: the flip from one image
-/// to the other. All else is set before the first program is attached, or is a tuning value that
-/// may be seen late.
+/// `state` changes while programs run, by one aligned 64-bit store: the flip from one image to the
+/// other. So does `fallback_at`: from that moment on the programs themselves go by `fallback`, with
+/// nobody alive to tell them. All else is set before the first program is attached, or is a tuning
+/// value that may be seen late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Control {
     /// `generation << 1 | buffer`: which generation is in force and which buffer holds its image.
     /// 0 means that none is: every packet of an attached interface is dropped.
     pub state: u64,
+    /// The state word in force from [`Self::fallback_at`] on; its image lies in the other buffer.
+    pub fallback: u64,
+    /// When, in jiffies as `bpf_jiffies64` tells them; [`Self::NEVER`] while nothing is to be undone.
+    pub fallback_at: u64,
     /// Secret keys of the flow hash, random for each load; the first five are made odd.
     pub hash_keys: [u64; 6],
     /// Number of nodes in one buffer: buffer 1 begins at this node.
@@ -84,11 +89,14 @@ pub struct Control {
     pub keep_flows: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 8 + 48 + 8 + 32 + 8, "Control has no hidden padding");
+const _: () = assert!(size_of::<Control>() == 24 + 48 + 8 + 32 + 8, "Control has no hidden padding");
 
 impl Control {
     /// Generations wrap at 24 bits, which is what a flow carries.
     pub const GENERATION_BITS: u32 = 24;
+
+    /// The moment that never comes.
+    pub const NEVER: u64 = u64::MAX;
 
     /// The state word of a generation whose image lies in `buffer` 0 or 1.
     #[must_use]

@@ -94,14 +94,15 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
     if payload == Err(Unreadable::SHORT) && source.pull() {
         payload = read_packet(source, attachment.is_bare_ip(), &mut packet);
     }
-    let state = maps::state(control);
+    let jiffies = maps::jiffies();
+    let state = maps::state(control, jiffies);
     // The first buffer of several is not the whole frame. The IP packet in it tells how long that is;
     // where there is none to tell, only a jumbo frame costs the call.
     let first_buffer = source.cheap_length();
     let known = if first_buffer > ONE_BUFFER { source.full_length() } else { first_buffer };
     let bytes = known.max(packet.end as usize) as u64;
     let zone = attachment.zone();
-    let now = maps::now();
+    let now = maps::tick(jiffies);
     let tables = Tables {
         nodes: &Image::new(control, state),
         memory: &Flows,

@@ -61,11 +61,22 @@ pub(crate) fn control() -> Option<&'static Control> {
     CONTROL.get(0)
 }
 
-/// The state word, read once: it changes under running programs.
+/// The state word that is in force at `jiffies`, read once: it changes under running programs.
 #[inline(always)]
-pub(crate) fn state(control: &Control) -> u64 {
-    // SAFETY: a reference is a valid pointer; the load is aligned and as wide as the store.
-    unsafe { core::ptr::read_volatile(&raw const control.state) }
+pub(crate) fn state(control: &Control, jiffies: u64) -> u64 {
+    let word = if jiffies < read(&raw const control.fallback_at) {
+        &raw const control.state
+    } else {
+        &raw const control.fallback
+    };
+    read(word)
+}
+
+/// A word that others store.
+#[inline(always)]
+fn read(word: *const u64) -> u64 {
+    // SAFETY: both callers have it from a reference; the load is aligned and as wide as the store.
+    unsafe { core::ptr::read_volatile(word) }
 }
 
 /// What the interface is bound to.
@@ -355,7 +366,7 @@ fn context(control: &Control) -> Context<'_> {
         hash_keys: &control.hash_keys,
         bucket_mask: control.bucket_mask,
         timeouts: &control.timeouts,
-        now: now(),
+        now: tick(jiffies()),
     }
 }
 
@@ -366,8 +377,8 @@ pub(crate) fn jiffies() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// The present tick.
+/// The tick of a moment in jiffies.
 #[inline(always)]
-pub(crate) fn now() -> u32 {
-    (jiffies() >> TICK_SHIFT) as u32
+pub(crate) const fn tick(jiffies: u64) -> u32 {
+    (jiffies >> TICK_SHIFT) as u32
 }

@@ -113,6 +113,8 @@ impl UserSpace {
     pub fn new(buckets: u32) -> Self {
         let control = Control {
             state: 0,
+            fallback: 0,
+            fallback_at: Control::NEVER,
             hash_keys: HASH_KEYS,
             buffer_nodes: 0,
             bucket_mask: buckets - 1,

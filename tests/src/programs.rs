@@ -70,6 +70,8 @@ impl Programs {
         }
         let control = Control {
             state: 0,
+            fallback: 0,
+            fallback_at: Control::NEVER,
             hash_keys: HASH_KEYS,
             buffer_nodes: sizes.nodes,
             bucket_mask: sizes.buckets - 1,
@@ -91,10 +93,19 @@ impl Programs {
 
     fn write_control(&mut self) -> Result<()> {
         const WORDS: usize = size_of::<Control>() / 8;
-        let Control { state, hash_keys, buffer_nodes, bucket_mask, timeouts, events, keep_flows } =
-            self.control;
+        let Control {
+            state,
+            fallback,
+            fallback_at,
+            hash_keys,
+            buffer_nodes,
+            bucket_mask,
+            timeouts,
+            events,
+            keep_flows,
+        } = self.control;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let mut words = vec![state];
+        let mut words = vec![state, fallback, fallback_at];
         words.extend(hash_keys);
         words.push(pair(buffer_nodes, bucket_mask));
         words.extend(timeouts.chunks(2).map(|two| pair(two[0], two[1])));

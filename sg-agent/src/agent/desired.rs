@@ -65,6 +65,17 @@ pub fn zones(table: &ZoneTable, matched: &[Matched<'_>]) -> Vec<Option<Zone>> {
         .collect()
 }
 
+/// The zones of an image, with those that a table has besides.
+#[must_use]
+pub fn with_retired(table: &ZoneTable, zones: &[Option<Zone>]) -> Vec<Option<Zone>> {
+    (0..table.len())
+        .map(|number| match table.0.get(&number) {
+            Some(Slot::Retired(_)) => Some(retired()),
+            _ => zones.get(number as usize).cloned().flatten(),
+        })
+        .collect()
+}
+
 /// What an interface that is left alone meets until its programs are gone: everything passes.
 fn retired() -> Zone {
     Zone {

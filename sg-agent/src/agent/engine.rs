@@ -3,24 +3,27 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
     memory,
     numbering::Numbering,
-    plan::{self, Before, Candidate, Inputs, Placement, Plan},
+    own::Connection,
+    plan::{self, Before, Candidate, Entry, Inputs, Placement, Plan},
     steps::{Steps, is_behind, is_dead, steps},
+    trial::Trial,
     zones::ZoneTable,
 };
 use crate::{
     failure::{Exit, Failure},
     kernel::{
-        self, AttachRequest, Kernel, KernelError, Opened, Paths, Reader, Seed, Settings, Side, Sizes,
+        self, AttachRequest, Attached, Kernel, KernelError, Opened, Paths, Reader, Seed, Settings, Side,
+        Sizes,
         links::{Interface, Interfaces},
     },
+    policy::Policy,
     state::{LockedStore, Record, hex},
-    view::{Applied, Detached, timestamp},
+    view::{Applied, Detached},
 };
 
 mod preview;
@@ -28,16 +31,18 @@ mod preview;
 /// What enforces, and all that is known about it.
 pub struct Engine {
     paths: Paths,
-    sizes: Sizes,
+    pub(super) sizes: Sizes,
     settings: Settings,
-    store: LockedStore,
+    pub(super) store: LockedStore,
     /// None after everything was detached, until the next policy.
-    kernel: Option<Kernel>,
-    in_force: Option<InForce>,
-    before: Before,
+    pub(super) kernel: Option<Kernel>,
+    pub(super) in_force: Option<InForce>,
+    pub(super) before: Before,
     /// Interfaces that were detached by name: left alone until the next policy.
-    excluded: BTreeSet<String>,
+    pub(super) excluded: BTreeSet<String>,
     problems: Vec<String>,
+    /// A policy that waits for its confirmation.
+    pub(super) trial: Option<Trial>,
 }
 
 /// Why things are to be settled.
@@ -49,11 +54,32 @@ pub enum Occasion {
     Event,
 }
 
+/// What is to be settled for, and for whom.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Whether somebody can be refused.
+    pub occasion: Occasion,
+    /// Who asked for it.
+    pub author: String,
+    /// What for, as `history` tells it.
+    pub cause: String,
+    /// The connection that must not be cut.
+    pub own: Option<Connection>,
+}
+
+impl Order {
+    /// One that the agent gives itself.
+    #[must_use]
+    pub fn event(cause: &str) -> Self {
+        Self { occasion: Occasion::Event, author: "agent".to_owned(), cause: cause.to_owned(), own: None }
+    }
+}
+
 /// The generation in force.
-struct InForce {
-    candidate: Candidate,
-    record: Record,
-    inputs: Inputs,
+pub(super) struct InForce {
+    pub(super) candidate: Candidate,
+    pub(super) record: Record,
+    pub(super) inputs: Inputs,
     bytes: usize,
 }
 
@@ -74,13 +100,14 @@ impl Engine {
             before: Before::default(),
             excluded: BTreeSet::new(),
             problems: Vec::new(),
+            trial: None,
         };
         engine.open_kernel()?;
         Ok(engine)
     }
 
     /// Opens the kernel, and remembers which numbers are in use there.
-    fn open_kernel(&mut self) -> Result<&mut Kernel, Failure> {
+    pub(super) fn open_kernel(&mut self) -> Result<&mut Kernel, Failure> {
         let (kernel, opened) = Kernel::open(&self.paths, &self.sizes, &self.settings)
             .map_err(|error| Failure::kernel("open the programs and maps", &error))?;
         let generation = kernel.generation();
@@ -155,9 +182,10 @@ impl Engine {
     /// It does not fit, cannot be written or, on [`Occasion::Request`], an interface cannot be
     /// attached as it says: then nothing has changed. What shows only when it is tried is no error
     /// here but in [`Applied::problems`].
-    pub fn apply(&mut self, candidate: Candidate, occasion: Occasion) -> Result<Applied, Failure> {
+    pub fn apply(&mut self, candidate: Candidate, order: &Order) -> Result<Applied, Failure> {
+        self.not_on_trial("apply the policy; nothing was changed")?;
         let excluded = std::mem::take(&mut self.excluded);
-        let result = self.settle(candidate, occasion);
+        let result = self.settle(candidate, order);
         if result.is_err() {
             self.excluded = excluded;
         }
@@ -171,22 +199,46 @@ impl Engine {
     /// As [`Self::apply`].
     pub fn follow(&mut self) -> Result<Option<Applied>, Failure> {
         match (&self.in_force, &self.kernel) {
-            (Some(in_force), Some(_)) => self.settle(in_force.candidate.clone(), Occasion::Event).map(Some),
+            (Some(in_force), Some(_)) => {
+                let candidate = in_force.candidate.clone();
+                let applied = self.settle(candidate, &Order::event("interfaces changed"))?;
+                self.keep_way_back()?;
+                Ok(Some(applied))
+            }
             _ => Ok(None),
         }
     }
 
-    fn settle(&mut self, candidate: Candidate, occasion: Occasion) -> Result<Applied, Failure> {
-        let interfaces =
-            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
+    pub(super) fn settle(&mut self, candidate: Candidate, order: &Order) -> Result<Applied, Failure> {
         if self.kernel.is_none() {
             self.open_kernel()?;
         }
+        let (interfaces, attached, placement) = self.place(&candidate.policy)?;
+        self.settle_as(candidate, &placement, &attached, &interfaces, order)
+    }
+
+    /// Puts the interfaces that are there in relation to a policy.
+    pub(super) fn place(
+        &self,
+        policy: &Policy,
+    ) -> Result<(Vec<Interface>, Vec<Attached>, Placement), Failure> {
+        let interfaces =
+            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        let placement =
-            plan::place(&candidate.policy, &interfaces, &self.excluded, &attached, &self.before.zones);
-        if occasion == Occasion::Request {
-            self.check(&steps(&placement.requests, &attached))?;
+        let placement = plan::place(policy, &interfaces, &self.excluded, &attached, &self.before.zones);
+        Ok((interfaces, attached, placement))
+    }
+
+    pub(super) fn settle_as(
+        &mut self,
+        candidate: Candidate,
+        placement: &Placement,
+        attached: &[Attached],
+        interfaces: &[Interface],
+        order: &Order,
+    ) -> Result<Applied, Failure> {
+        if order.occasion == Occasion::Request {
+            self.check(&steps(&placement.requests, attached))?;
         }
         let mut applied = Applied {
             digest: candidate.submission.digest(),
@@ -201,14 +253,18 @@ impl Engine {
                 if in_force.inputs == placement.inputs
                     && in_force.candidate.policy == candidate.policy
                     && in_force.record.policy == applied.digest => {}
-            _ => self.change(candidate, &placement, &mut applied)?,
+            _ => self.change(candidate, placement, order, &mut applied)?,
         }
 
         self.problems.clone_from(&placement.problems);
         // Asked again: growing may have replaced what was attached.
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        let steps = steps(&placement.requests, &attached);
-        self.carry_out(&steps, &attached, &interfaces);
+        let mut steps = steps(&placement.requests, &attached);
+        if self.trial.is_some() {
+            // The former policy may come back with nobody there to attach it: everything passes.
+            steps.detach.retain(|gone| interfaces.iter().all(|interface| interface.ifindex != *gone));
+        }
+        self.carry_out(&steps, &attached, interfaces);
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
@@ -238,6 +294,7 @@ impl Engine {
         &mut self,
         candidate: Candidate,
         placement: &Placement,
+        order: &Order,
         applied: &mut Applied,
     ) -> Result<(), Failure> {
         let plan = plan::compile(
@@ -249,6 +306,9 @@ impl Engine {
         )
         .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
         applied.compile_ms = plan.compile_ms;
+        if let Some(own) = &order.own {
+            own.check(&plan.image, placement)?;
+        }
 
         let Some(kernel) = &mut self.kernel else {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
@@ -264,7 +324,7 @@ impl Engine {
                 // The image knows a zone by its number alone: another interface may have it now.
                 clear(kernel, &placement.given, &[])
                     .map_err(|error| Failure::kernel("clear zones", &error))?;
-                let record = plan::record(&candidate, placement, &plan, generation, old.applied.clone());
+                let record = plan::record(&candidate, placement, &plan, Entry::of(&old));
                 // The policy reads otherwise, or an interface has another name.
                 if record != old {
                     self.write(&record, &candidate)?;
@@ -274,7 +334,7 @@ impl Engine {
             _ => {
                 let newest = self.store.store().recorded().map_err(Failure::state)?.last().copied();
                 let next = generation.max(newest.unwrap_or(0)) + 1;
-                let record = plan::record(&candidate, placement, &plan, next, timestamp(Timestamp::now()));
+                let record = plan::record(&candidate, placement, &plan, Entry::new(next, order));
                 self.publish(&candidate, placement, &plan, &record, applied)?;
                 record
             }
@@ -289,7 +349,7 @@ impl Engine {
         Ok(())
     }
 
-    fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
+    pub(super) fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
         self.store.write(record, &candidate.submission).map_err(Failure::state)
     }
 
@@ -387,6 +447,7 @@ impl Engine {
     /// Nothing is attached to an interface of that name, or it cannot be detached.
     pub fn detach(&mut self, name: &str) -> Result<Detached, Failure> {
         let what = format!("detach {name}");
+        self.not_on_trial(&what)?;
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
         let interfaces = Interfaces::snapshot().map_err(|error| Failure::kernel(what.clone(), &error))?;
         let ifindex = interfaces.iter().find(|interface| interface.name == name).map(|found| found.ifindex);
@@ -413,6 +474,9 @@ impl Engine {
     ///
     /// Something could not be removed; all else was.
     pub fn detach_all(&mut self) -> Result<Detached, Failure> {
+        if self.trial.take().is_some() {
+            self.end_note();
+        }
         // The links must not be held while their pins go.
         self.kernel = None;
         self.in_force = None;

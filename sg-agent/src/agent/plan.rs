@@ -3,10 +3,12 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
+use jiff::Timestamp;
 use sg_common::addr::Prefix;
 
 use super::{
     desired::{self, Matched},
+    engine::Order,
     numbering::{Numbering, Renumbered},
     steps::is_dead,
     zones::{Slot, ZoneTable},
@@ -18,6 +20,7 @@ use crate::{
     kernel::{self, AttachRequest, Attached, links::Interface},
     policy::{Infrastructure, InterfaceEntry, Membership, Policy},
     state::{FORMAT, Record, RuleRecord, Submission, ZoneRecord, hex},
+    view::timestamp,
 };
 
 /// A valid policy and where it came from.
@@ -171,15 +174,38 @@ pub fn compile(
     Ok(Plan { image, renumbered, compile_ms: start.elapsed().as_secs_f64() * 1000.0 })
 }
 
+/// Which generation a record is of, and how it came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub generation: u64,
+    /// When it was applied.
+    pub applied: String,
+    /// By whom.
+    pub author: String,
+    /// What for.
+    pub cause: String,
+}
+
+impl Entry {
+    /// One that comes to be now.
+    #[must_use]
+    pub fn new(generation: u64, order: &Order) -> Self {
+        let Order { author, cause, .. } = order.clone();
+        Self { generation, applied: timestamp(Timestamp::now()), author, cause }
+    }
+
+    /// That of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let Record { generation, applied, author, cause, .. } = record.clone();
+        Self { generation, applied, author, cause }
+    }
+}
+
 /// The record of a generation.
 #[must_use]
-pub fn record(
-    candidate: &Candidate,
-    placement: &Placement,
-    plan: &Plan,
-    generation: u64,
-    applied: String,
-) -> Record {
+pub fn record(candidate: &Candidate, placement: &Placement, plan: &Plan, entry: Entry) -> Record {
     let Candidate { policy, submission, .. } = candidate;
     let rules = plan.renumbered.rules.iter().filter_map(|(index, number, key)| {
         let rule = policy.rule(*index)?;
@@ -195,8 +221,10 @@ pub fn record(
     });
     Record {
         format: FORMAT,
-        generation,
-        applied,
+        generation: entry.generation,
+        applied: entry.applied,
+        author: entry.author,
+        cause: entry.cause,
         policy: submission.digest(),
         image: hex(&plan.image.digest()),
         next_number: plan.renumbered.numbering.next(),
@@ -379,7 +407,7 @@ interfaces:
         let interfaces = [interface(2, "eth2", &["10.0.0.1"]), interface(7, "tap0", &[])];
         let placement = place(&candidate.policy, &interfaces, &BTreeSet::new(), &[], &ZoneTable::default());
         let plan = plan(&candidate, &placement, &Before::default());
-        let record = record(&candidate, &placement, &plan, 3, "2026-11-23T14:00:00Z".to_owned());
+        let record = record(&candidate, &placement, &plan, Entry::new(3, &Order::event("a test")));
         let rules: Vec<_> =
             record.rules.iter().map(|rule| (rule.number, rule.rule.as_str(), rule.source.as_str())).collect();
         assert_eq!(

@@ -38,10 +38,14 @@ fn here(global: &Global, interface: Option<String>) -> Result<crate::view::Detac
         return Err(Failure::needs_root(what));
     }
     // No daemon may start meanwhile and attach what is being detached.
-    let _lock = global.store().lock().map_err(Failure::state)?;
+    let store = global.store().lock().map_err(Failure::state)?;
     let paths = global.paths();
     match interface {
-        None => detached(kernel::detach_all(&paths), &what, true),
+        None => {
+            // There is nothing to return to any more.
+            store.end_trial().map_err(Failure::state)?;
+            detached(kernel::detach_all(&paths), &what, true)
+        }
         Some(name) => {
             let detached = detached(kernel::detach_interface(&paths, &name), &what, false)?;
             if detached.interfaces.is_empty() {

@@ -12,11 +12,12 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Detach, Refusal, path};
+use super::{Ask, Detach, Refusal, Rollback, path};
 use crate::{
+    agent::{Terms, own::Connection},
     failure::{Exit, Failure},
     state::Submission,
-    view::{Applied, Detached, Plan, Status},
+    view::{Applied, Detached, History, Plan, Status},
 };
 
 /// How long a daemon that does not answer is waited for. A large policy takes seconds.
@@ -48,8 +49,44 @@ impl Client {
     /// # Errors
     ///
     /// The daemon is not running, or refuses: then nothing has changed.
-    pub fn apply(&self, submission: &Submission) -> Result<Applied, Failure> {
-        self.request("apply the policy", Method::POST, path::APPLY, Some(submission))
+    pub fn apply(&self, submission: &Submission, terms: &Terms) -> Result<Applied, Failure> {
+        let mut path = format!("{}?author={}", path::APPLY, escaped(&terms.author));
+        if let Some(within) = terms.confirm_within {
+            path += &format!("&confirm_within={}", within.as_secs());
+        }
+        if let Some(Connection { client, server }) = terms.own {
+            let text = format!("{} {} {} {}", client.ip(), client.port(), server.ip(), server.port());
+            path += &format!("&connection={}", escaped(&text));
+        }
+        self.request("apply the policy", Method::POST, &path, Some(submission))
+    }
+
+    /// Keeps the policy that waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or none waits, or it is too late.
+    pub fn confirm(&self, author: String) -> Result<Applied, Failure> {
+        self.request("confirm the policy", Method::POST, path::CONFIRM, Some(&Ask { author: Some(author) }))
+    }
+
+    /// Puts an older policy in force.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or refuses: then nothing has changed.
+    pub fn rollback(&self, generation: Option<u64>, author: String) -> Result<Applied, Failure> {
+        let wanted = Rollback { generation, author: Some(author) };
+        self.request("roll back", Method::POST, path::ROLLBACK, Some(&wanted))
+    }
+
+    /// Which generations there were.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or refuses.
+    pub fn history(&self) -> Result<History, Failure> {
+        self.request::<(), _>("ask for the history", Method::GET, path::HISTORY, None)
     }
 
     /// What putting a policy in force would change.
@@ -107,6 +144,16 @@ impl Client {
             Err(serde_json::from_slice::<Refusal>(&bytes).map_err(unreadable)?.error)
         }
     }
+}
+
+/// A text as it stands in a query.
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 /// Whether the answer is good, and the answer.

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{Detach, Refusal, server};
+use super::{Ask, Detach, Refusal, Rollback, server};
 use crate::{failure, state, view};
 
 #[derive(OpenApi)]
@@ -11,10 +11,22 @@ use crate::{failure, state, view};
         title = "sg-agent",
         description = "Requests to the agent, over HTTP on its unix socket. Field names are stable."
     ),
-    paths(server::status, server::counters, server::apply, server::plan, server::reload, server::detach),
+    paths(
+        server::status,
+        server::counters,
+        server::apply,
+        server::plan,
+        server::confirm,
+        server::rollback,
+        server::history,
+        server::reload,
+        server::detach
+    ),
     components(schemas(
+        Ask,
         Detach,
         Refusal,
+        Rollback,
         failure::Failure,
         state::Submission,
         view::Status,
@@ -22,6 +34,7 @@ use crate::{failure, state, view};
         view::Applied,
         view::Plan,
         view::Detached,
+        view::History,
     ))
 )]
 struct Description;
@@ -55,12 +68,17 @@ mod tests {
     #[test]
     fn every_route_is_described() {
         let description = serde_json::to_value(super::document()).unwrap();
-        use crate::control::path::{APPLY, COUNTERS, DETACH, PLAN, RELOAD, STATUS};
+        use crate::control::path::{
+            APPLY, CONFIRM, COUNTERS, DETACH, HISTORY, PLAN, RELOAD, ROLLBACK, STATUS,
+        };
         for (path, method) in [
             (STATUS, "get"),
             (COUNTERS, "get"),
             (APPLY, "post"),
             (PLAN, "post"),
+            (CONFIRM, "post"),
+            (ROLLBACK, "post"),
+            (HISTORY, "get"),
             (RELOAD, "post"),
             (DETACH, "post"),
         ] {

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::Path,
+    time::Duration,
 };
 
 use axum::{
@@ -22,9 +23,9 @@ use tokio::{
 use tracing::{error, warn};
 use utoipa::IntoParams;
 
-use super::{Detach, Refusal, openapi, path};
+use super::{Ask, Detach, Refusal, Rollback, openapi, path};
 use crate::{
-    agent::{Event, Reply},
+    agent::{Event, Reply, Terms, own::Connection},
     document::Limits,
     failure::{Exit, Failure},
     state::Submission,
@@ -67,6 +68,9 @@ fn router(events: Sender<Event>) -> Router {
         .route(path::COUNTERS, get(counters))
         .route(path::APPLY, post(apply))
         .route(path::PLAN, post(plan))
+        .route(path::CONFIRM, post(confirm))
+        .route(path::ROLLBACK, post(rollback))
+        .route(path::HISTORY, get(history))
         .route(path::RELOAD, post(reload))
         .route(path::DETACH, post(detach))
         .route(path::OPENAPI, get(|| async { Json(openapi::document()) }))
@@ -112,18 +116,73 @@ pub(super) async fn counters(
     }
 }
 
-#[utoipa::path(post, path = path::APPLY, request_body = Submission, responses(
+/// The terms that `apply` may set.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ApplyQuery {
+    /// Seconds until the former policy comes back, unless this one is confirmed before.
+    confirm_within: Option<u64>,
+    /// The asker's own connection, which must not be cut: as in `SSH_CONNECTION`, the client's address
+    /// and port, and the server's.
+    connection: Option<String>,
+    /// The name of whoever asks, for `history`.
+    author: Option<String>,
+}
+
+impl ApplyQuery {
+    fn terms(self) -> Result<Terms, Failure> {
+        let own = self.connection.map(|text| {
+            Connection::read(&text).ok_or_else(|| {
+                Failure::new(Exit::Invalid, "read the request", format!("`{text}` is no connection"))
+            })
+        });
+        let confirm_within = self.confirm_within.map(|seconds| {
+            if CONFIRM_SECONDS.contains(&seconds) {
+                return Ok(Duration::from_secs(seconds));
+            }
+            let (least, most) = (CONFIRM_SECONDS.start(), CONFIRM_SECONDS.end());
+            let why =
+                format!("a policy can wait for its confirmation from {least} to {most} s, not {seconds} s");
+            Err(Failure::new(Exit::Invalid, "read the request", why))
+        });
+        Ok(Terms {
+            author: author(self.author),
+            confirm_within: confirm_within.transpose()?,
+            own: own.transpose()?,
+        })
+    }
+}
+
+/// How long a policy may wait for its confirmation: time to look, and no longer than a day.
+pub const CONFIRM_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
+
+/// A name as it is kept: the socket is root's, so that root it is if nobody says otherwise.
+fn author(given: Option<String>) -> String {
+    const LONGEST: usize = 64;
+    let given = given.unwrap_or_default();
+    let name: String = given.chars().filter(|character| !character.is_control()).take(LONGEST).collect();
+    if name.is_empty() { "root".to_owned() } else { name }
+}
+
+#[utoipa::path(post, path = path::APPLY, params(ApplyQuery), request_body = Submission, responses(
     (status = 200, description = "The policy is in force", body = crate::view::Applied),
     (status = 422, description = "The policy is not valid; nothing was changed", body = Refusal),
     (status = "default", description = "Refused; nothing was changed", body = Refusal),
 ))]
 pub(super) async fn apply(
     State(events): State<Sender<Event>>,
+    query: Result<Query<ApplyQuery>, QueryRejection>,
     body: Result<Json<Submission>, JsonRejection>,
 ) -> Response {
-    match body {
-        Ok(Json(submission)) => ask(&events, |reply| Event::Apply(submission, reply)).await,
-        Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    let terms = query.map_err(|rejection| unreadable(&rejection.body_text()));
+    let terms = terms.and_then(|Query(query)| query.terms());
+    match (terms, body) {
+        (Ok(terms), Ok(Json(submission))) => {
+            ask(&events, |reply| Event::Apply(submission, terms, reply)).await
+        }
+        (Err(failure), _) => refuse(failure),
+        (_, Err(rejection)) => refuse(unreadable(&rejection.body_text())),
     }
 }
 
@@ -140,6 +199,48 @@ pub(super) async fn plan(
         Ok(Json(submission)) => ask(&events, |reply| Event::Plan(submission, reply)).await,
         Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
     }
+}
+
+#[utoipa::path(post, path = path::CONFIRM, request_body = Ask, responses(
+    (status = 200, description = "The policy on trial stays in force", body = crate::view::Applied),
+    (status = "default", description = "Refused: none is on trial, or it is too late", body = Refusal),
+))]
+pub(super) async fn confirm(
+    State(events): State<Sender<Event>>,
+    body: Result<Json<Ask>, JsonRejection>,
+) -> Response {
+    match body {
+        Ok(Json(Ask { author: name })) => ask(&events, |reply| Event::Confirm(author(name), reply)).await,
+        Err(rejection) => refuse(unreadable(&rejection.body_text())),
+    }
+}
+
+#[utoipa::path(post, path = path::ROLLBACK, request_body = Rollback, responses(
+    (status = 200, description = "The older policy is in force", body = crate::view::Applied),
+    (status = "default", description = "Refused; nothing was changed", body = Refusal),
+))]
+pub(super) async fn rollback(
+    State(events): State<Sender<Event>>,
+    body: Result<Json<Rollback>, JsonRejection>,
+) -> Response {
+    match body {
+        Ok(Json(Rollback { generation, author: name })) => {
+            ask(&events, |reply| Event::Rollback(generation, author(name), reply)).await
+        }
+        Err(rejection) => refuse(unreadable(&rejection.body_text())),
+    }
+}
+
+#[utoipa::path(get, path = path::HISTORY, responses(
+    (status = 200, description = "The generations that are kept", body = crate::view::History),
+    (status = "default", description = "Refused", body = Refusal),
+))]
+pub(super) async fn history(State(events): State<Sender<Event>>) -> Response {
+    ask(&events, Event::History).await
+}
+
+fn unreadable(why: &str) -> Failure {
+    Failure::new(Exit::Invalid, "read the request", why)
 }
 
 #[utoipa::path(post, path = path::RELOAD, responses(

@@ -57,6 +57,8 @@ fn first(pins: &Pins, sizes: &MapSizes) -> Result<Set, KernelError> {
     let made = made.and_then(|set| {
         set.control().store(&Control {
             state: 0,
+            fallback: 0,
+            fallback_at: Control::NEVER,
             hash_keys: hash_keys()?,
             buffer_nodes: set.buffer_nodes(),
             bucket_mask: set.buckets.all().len() as u32 - 1,

@@ -20,7 +20,7 @@ const MEASURED: Duration = Duration::from_millis(200);
 const FIRST_WRAP_SECONDS: u64 = 300;
 
 /// Runs the clock program: the low 32 bits of the jiffies.
-pub(crate) fn jiffies(clock: &SchedClassifier) -> Result<u32, KernelError> {
+fn low_jiffies(clock: &SchedClassifier) -> Result<u32, KernelError> {
     // The kernel asks for an Ethernet header at least.
     let frame = [0; 14];
     let result = clock
@@ -29,19 +29,24 @@ pub(crate) fn jiffies(clock: &SchedClassifier) -> Result<u32, KernelError> {
     Ok(result.return_value)
 }
 
-/// The present tick.
-pub(crate) fn tick(clock: &SchedClassifier, rate: u32) -> Result<u32, KernelError> {
-    Ok(tick_of(jiffies(clock)?, syscall::monotonic(), rate))
+/// The jiffies as the programs read them.
+pub(crate) fn jiffies(clock: &SchedClassifier, rate: u32) -> Result<u64, KernelError> {
+    Ok(jiffies_of(low_jiffies(clock)?, syscall::monotonic(), rate))
 }
 
-/// The tick of a moment at which the low bits of the jiffies are `low`.
-fn tick_of(low: u32, monotonic: Duration, rate: u32) -> u32 {
+/// The present tick.
+pub(crate) fn tick(clock: &SchedClassifier, rate: u32) -> Result<u32, KernelError> {
+    Ok((jiffies(clock, rate)? >> TICK_SHIFT) as u32)
+}
+
+/// The jiffies at a moment at which their low bits are `low`.
+fn jiffies_of(low: u32, monotonic: Duration, rate: u32) -> u64 {
     let rate = u64::from(rate);
     let begin = (1_u64 << 32) - FIRST_WRAP_SECONDS * rate;
     let guess = begin + monotonic.as_secs() * rate + u64::from(monotonic.subsec_millis()) * rate / 1000;
     // The number nearest to the guess that has these low bits.
     let off = low.wrapping_sub(guess as u32).cast_signed();
-    (guess.wrapping_add_signed(off.into()) >> TICK_SHIFT) as u32
+    guess.wrapping_add_signed(off.into())
 }
 
 /// Ticks in `seconds`, at least one.
@@ -74,9 +79,9 @@ fn rate_in(configuration: &str) -> Option<u32> {
 }
 
 fn measure(clock: &SchedClassifier) -> Result<u32, KernelError> {
-    let (begin, before) = (Instant::now(), jiffies(clock)?);
+    let (begin, before) = (Instant::now(), low_jiffies(clock)?);
     std::thread::sleep(MEASURED);
-    let (passed, elapsed) = (jiffies(clock)?.wrapping_sub(before), begin.elapsed());
+    let (passed, elapsed) = (low_jiffies(clock)?.wrapping_sub(before), begin.elapsed());
     Ok(nearest(f64::from(passed) / elapsed.as_secs_f64()))
 }
 
@@ -91,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tick_is_told_from_low_bits_and_uptime() {
+    fn jiffies_are_told_from_low_bits_and_uptime() {
         for (what, seconds, rate, drift) in [
             ("just booted", 0, 250, 0),
             ("before the wrap", 299, 250, 3),
@@ -100,8 +105,8 @@ mod tests {
             ("many wraps", 400_000_000, 1000, -40_000),
         ] {
             let jiffies = ((1_u64 << 32) - 300 * rate + seconds * rate).wrapping_add_signed(drift);
-            let tick = tick_of(jiffies as u32, Duration::from_secs(seconds), rate as u32);
-            assert_eq!(tick, (jiffies >> TICK_SHIFT) as u32, "{what}");
+            let found = jiffies_of(jiffies as u32, Duration::from_secs(seconds), rate as u32);
+            assert_eq!(found, jiffies, "{what}");
         }
     }
 

@@ -75,6 +75,8 @@ impl<T: Shared> Mapping<T> {
 #[repr(C)]
 pub(crate) struct SharedControl {
     state: AtomicU64,
+    fallback: AtomicU64,
+    fallback_at: AtomicU64,
     hash_keys: [AtomicU64; 6],
     buffer_nodes: AtomicU32,
     bucket_mask: AtomicU32,
@@ -85,6 +87,7 @@ pub(crate) struct SharedControl {
 
 const _: () = assert!(
     size_of::<SharedControl>() == size_of::<Control>()
+        && std::mem::offset_of!(SharedControl, fallback_at) == std::mem::offset_of!(Control, fallback_at)
         && std::mem::offset_of!(SharedControl, buffer_nodes) == std::mem::offset_of!(Control, buffer_nodes)
         && std::mem::offset_of!(SharedControl, timeouts) == std::mem::offset_of!(Control, timeouts)
         && std::mem::offset_of!(SharedControl, keep_flows) == std::mem::offset_of!(Control, keep_flows),
@@ -96,6 +99,8 @@ impl SharedControl {
     pub(crate) fn load(&self) -> Control {
         Control {
             state: self.state.load(Acquire),
+            fallback: self.fallback.load(Acquire),
+            fallback_at: self.fallback_at.load(Acquire),
             hash_keys: std::array::from_fn(|index| self.hash_keys[index].load(Relaxed)),
             buffer_nodes: self.buffer_nodes.load(Relaxed),
             bucket_mask: self.bucket_mask.load(Relaxed),
@@ -107,7 +112,17 @@ impl SharedControl {
 
     /// Writes everything, the state last. For a control that no attached program reads.
     pub(crate) fn store(&self, control: &Control) {
-        let Control { state, hash_keys, buffer_nodes, bucket_mask, timeouts, events, keep_flows } = *control;
+        let Control {
+            state,
+            fallback,
+            fallback_at,
+            hash_keys,
+            buffer_nodes,
+            bucket_mask,
+            timeouts,
+            events,
+            keep_flows,
+        } = *control;
         for (to, from) in self.hash_keys.iter().zip(hash_keys) {
             to.store(from, Relaxed);
         }
@@ -115,6 +130,7 @@ impl SharedControl {
         self.bucket_mask.store(bucket_mask, Relaxed);
         self.tune(&timeouts, keep_flows != 0);
         self.events.store(events, Relaxed);
+        self.fall_back(fallback, fallback_at);
         self.flip(state);
     }
 
@@ -126,9 +142,27 @@ impl SharedControl {
         self.keep_flows.store(keep_flows.into(), Relaxed);
     }
 
-    /// The state word.
+    /// The state word that the agent has put in force.
     pub(crate) fn state(&self) -> u64 {
         self.state.load(Acquire)
+    }
+
+    /// The state word to fall back to, and when in jiffies; `None` where it is nothing to undo.
+    pub(crate) fn fallback(&self) -> Option<(u64, u64)> {
+        let at = self.fallback_at.load(Acquire);
+        (at != Control::NEVER).then(|| (self.fallback.load(Acquire), at))
+    }
+
+    /// Has the programs go by another state from a moment on, after everything written before.
+    pub(crate) fn fall_back(&self, state: u64, at: u64) {
+        self.stay();
+        self.fallback.store(state, Release);
+        self.fallback_at.store(at, Release);
+    }
+
+    /// Has the programs go by the state word, whatever comes.
+    pub(crate) fn stay(&self) {
+        self.fallback_at.store(Control::NEVER, Release);
     }
 
     /// Puts another state in force, after everything written before.

@@ -7,7 +7,7 @@ use sg_common::{
     image::{Header, Node},
 };
 
-use super::{Kernel, KernelError, Published, set::Set, syscall};
+use super::{Kernel, KernelError, Published, set::Set};
 use crate::image::Image;
 
 impl Kernel {
@@ -24,12 +24,9 @@ impl Kernel {
             return Err(KernelError::TooLarge { what: "the generation", found: generation, limit: LIMIT });
         }
         image.verify().map_err(|cause| KernelError::Image { which: "new", cause })?;
-        let has_grown = self.fit(image.nodes().len(), image.header().zone_count, rules)?;
-        if std::mem::take(&mut self.buffer_is_warm) {
-            // Programs that began before the last flip may still read the buffer.
-            syscall::grace_period();
-        }
-        let buffer = 1 - Control::buffer(self.set.control().state());
+        let set = self.set.number;
+        let buffer = self.idle_buffer(image, rules)?;
+        let has_grown = self.set.number != set;
         write(&self.set, buffer, image.nodes())?;
         self.set.control().flip(Control::state_of(generation, buffer));
         self.buffer_is_warm = true;
@@ -66,14 +63,16 @@ impl Set {
 
     /// The nodes in force, as many as their header tells; `None` where nothing is published.
     pub(super) fn nodes(&self) -> Option<Vec<Node>> {
-        let state = self.control().state();
-        if state == 0 {
-            return None;
-        }
+        let state = self.state();
+        (state != 0).then(|| self.nodes_of(state))
+    }
+
+    /// The nodes of a state's buffer.
+    pub(super) fn nodes_of(&self, state: u64) -> Vec<Node> {
         let shared = self.buffer(Control::buffer(state));
         let count = shared.first().and_then(|node| Header::from_node(&node.load()).ok());
         let count = count.map_or(1, |header| header.nodes as usize);
-        Some(shared.iter().take(count).map(super::memory::SharedNode::load).collect())
+        shared.iter().take(count).map(super::memory::SharedNode::load).collect()
     }
 
     /// The image in force, verified.

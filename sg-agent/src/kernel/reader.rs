@@ -60,7 +60,7 @@ impl Reader {
     /// The generation in force and the buffer that holds it; generation 0 means none.
     #[must_use]
     pub fn state(&self) -> (u64, u32) {
-        let state = self.set.control().state();
+        let state = self.set.state();
         (Control::generation(state), Control::buffer(state))
     }
 

@@ -7,11 +7,10 @@
 //! 3. Every link is given its program, each between two packets. Old and new programs judge alike.
 //! 4. After a grace period the old counters are final: they are carried over, and the old set goes.
 
-use sg_common::abi::{Control, map};
+use sg_common::abi::map;
 
 use super::{
-    Kernel, KernelError, attachment::RecordedHook, load, load::MapSizes, pins::remove_tree, publish,
-    set::Set, syscall,
+    Kernel, KernelError, attachment::RecordedHook, load, load::MapSizes, pins::remove_tree, set::Set, syscall,
 };
 
 impl Kernel {
@@ -103,15 +102,7 @@ impl Kernel {
         load::load(&folder, sizes, Some((&self.set.folder, &shared)))?;
         let mut set = Set::open(number, folder)?;
         if !has_same_image {
-            let control = self.set.control().load();
-            let state = match self.set.nodes() {
-                Some(nodes) => {
-                    publish::write(&set, 0, &nodes)?;
-                    Control::state_of(Control::generation(control.state), 0)
-                }
-                None => 0,
-            };
-            set.control().store(&Control { state, buffer_nodes: set.buffer_nodes(), ..control });
+            set.control().store(&self.set.moved(&set)?);
         }
         set.carry_counters(&self.set)?;
         Ok(set)

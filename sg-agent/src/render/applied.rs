@@ -31,6 +31,11 @@ impl Show for Applied {
             bytes(self.bytes as u64),
             self.publish_ms
         )?;
+        if let Some(until) = &self.confirm_by {
+            let text =
+                format!("the former policy comes back at {until} unless `sg-agent confirm` comes before");
+            writeln!(out, "{}", style.paint(Tone::Bad, &text))?;
+        }
         interfaces_line(out, interfaces)
     }
 }

@@ -79,6 +79,10 @@ impl Status {
         }
         let applied = self.applied.as_deref().unwrap_or("?");
         field(out, style, "generation", &format!("{}, applied {applied}", self.generation))?;
+        if let Some(until) = &self.confirm_by {
+            let text = format!("the former policy comes back at {until} unless this one is confirmed");
+            field(out, style, "on trial", &text)?;
+        }
         if let Some(digest) = &self.digest {
             let short = digest.get(..16).unwrap_or(digest);
             let rules = counted(self.rules as u64, "rule");

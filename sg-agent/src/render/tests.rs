@@ -185,6 +185,7 @@ fn status() -> Status {
         },
         generation: 7,
         applied: Some(text("2026-11-23T14:00:00Z")),
+        confirm_by: None,
         digest: Some("0123456789abcdef".repeat(4)),
         documents: vec![text("policy.yaml")],
         rules: 9,

@@ -14,6 +14,12 @@ pub struct Record {
     pub generation: u64,
     /// When it was applied: RFC 3339, UTC.
     pub applied: String,
+    /// Who asked for it; `agent` where nobody did.
+    #[serde(default)]
+    pub author: String,
+    /// What brought it about.
+    #[serde(default)]
+    pub cause: String,
     /// The digest of the policy's documents.
     pub policy: String,
     /// The image's SHA-256, in hexadecimal.

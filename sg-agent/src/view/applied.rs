@@ -26,6 +26,9 @@ pub struct Applied {
     pub compile_ms: f64,
     /// Milliseconds from the first write into the kernel until it was read back and in force.
     pub publish_ms: f64,
+    /// Until when it has to be confirmed, lest the former one come back: RFC 3339, UTC.
+    #[serde(default)]
+    pub confirm_by: Option<String>,
     /// The policy's warnings as people read them.
     pub warnings: Vec<String>,
     /// Interfaces that the policy could not be enforced on, and why.

@@ -12,6 +12,9 @@ pub struct Status {
     pub generation: u64,
     /// When it was applied: RFC 3339, UTC.
     pub applied: Option<String>,
+    /// Until when it has to be confirmed, lest the former one come back: RFC 3339, UTC.
+    #[serde(default)]
+    pub confirm_by: Option<String>,
     /// The digest of its documents.
     pub digest: Option<String>,
     /// The names of its documents.

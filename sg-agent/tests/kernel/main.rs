@@ -8,6 +8,8 @@ mod attaching;
 #[cfg(test)]
 mod detaching;
 #[cfg(test)]
+mod falling_back;
+#[cfg(test)]
 mod publishing;
 #[cfg(test)]
 mod reading;

@@ -244,6 +244,8 @@ impl World {
         let policy = policy.into();
         let control = Control {
             state: 0,
+            fallback: 0,
+            fallback_at: Control::NEVER,
             hash_keys: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7],
             buffer_nodes: 0,
             bucket_mask: 3,

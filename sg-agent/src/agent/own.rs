@@ -1,0 +1,94 @@
+//! The operator's own connection, which a policy must not cut by accident.
+
+use std::net::{IpAddr, SocketAddr};
+
+use sg_common::{
+    addr::Addr,
+    image,
+    tuple::{Direction, Selector, Table},
+};
+
+use super::plan::Placement;
+use crate::{
+    failure::{Exit, Failure},
+    image::Image,
+};
+
+/// A TCP connection into this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Where the operator sits.
+    pub client: SocketAddr,
+    /// What the operator is connected to.
+    pub server: SocketAddr,
+}
+
+impl Connection {
+    /// Reads what `sshd` puts into `SSH_CONNECTION`: both addresses, each with its port.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let mut next = || -> Option<SocketAddr> {
+            // A link-local address carries its interface.
+            let address = words.next()?.split('%').next()?.parse::<IpAddr>().ok()?;
+            Some(SocketAddr::new(address.to_canonical(), words.next()?.parse().ok()?))
+        };
+        Some(Self { client: next()?, server: next()? })
+    }
+
+    /// Refuses a policy under which the connection could not be made again.
+    ///
+    /// # Errors
+    ///
+    /// No rule opens it on an interface that carries the address of this host.
+    pub fn check(&self, image: &Image, placement: &Placement) -> Result<(), Failure> {
+        let server = Addr::from(self.server.ip());
+        let selector = Selector { table: Table::Tcp, value: self.server.port() };
+        for found in placement.zones.iter().filter(|zone| is_enforced(zone) && carries(zone, server)) {
+            let opened = image::zone(image.nodes(), found.zone).and_then(|zone| {
+                image::rule(image.nodes(), zone, Direction::Inbound, self.client.ip().into(), selector)
+            });
+            if !opened.is_ok_and(|rule| rule.rule().is_some()) {
+                let why = format!(
+                    "your own connection from {} to {} would be cut: no inbound rule of {} opens tcp/{} to {} on {}",
+                    self.client,
+                    self.server,
+                    found.groups.join(", "),
+                    self.server.port(),
+                    self.client.ip(),
+                    found.name
+                );
+                return Err(Failure::new(Exit::Failed, "apply the policy; nothing was changed", why)
+                    .with_remedy("add a rule, try it with --confirm-within 60s, or insist with --yes"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_enforced(zone: &crate::state::ZoneRecord) -> bool {
+    !zone.is_retired && zone.side == "host" && zone.mode == "enforce"
+}
+
+fn carries(zone: &crate::state::ZoneRecord, address: Addr) -> bool {
+    let prefixes = zone.addresses.iter().filter_map(|text| text.parse::<sg_common::addr::Prefix>().ok());
+    prefixes.into_iter().any(|prefix| prefix.contains(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_of_sshd_is_read() {
+        let read =
+            |text: &str| Connection::read(text).map(|of| (of.client.to_string(), of.server.to_string()));
+        let pair = |client: &str, server: &str| Some((client.to_owned(), server.to_owned()));
+        assert_eq!(read("192.0.2.1 50000 10.0.1.5 22"), pair("192.0.2.1:50000", "10.0.1.5:22"));
+        assert_eq!(read("::ffff:192.0.2.1 50000 ::ffff:10.0.1.5 22"), pair("192.0.2.1:50000", "10.0.1.5:22"));
+        assert_eq!(read("fe80::1%eth0 50000 fe80::2%eth0 22"), pair("[fe80::1]:50000", "[fe80::2]:22"));
+        for text in ["", "192.0.2.1", "192.0.2.1 50000 10.0.1.5", "a 1 b 2", "192.0.2.1 99999 10.0.1.5 22"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `history`, `confirm` and `rollback`: the generations, and going between them.
+
+use clap::Args;
+
+use super::{Error, Global, operator};
+use crate::{
+    agent::history,
+    control::client::Client,
+    failure::{Exit, Failure},
+};
+
+/// Words of `rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The generation whose policy is to come back [default: the latest with another policy]
+    #[arg(value_name = "GENERATION")]
+    generation: Option<u64>,
+}
+
+/// Asked of the daemon, which knows what is in force; without one, of the folder and the kernel.
+pub(super) fn history(global: &Global) -> Result<Exit, Error> {
+    let answer = match Client::new(&global.socket).history() {
+        Err(failure) if failure.exit == Exit::NotRunning => {
+            let now = global.look("ask for the history")?.map_or(0, |enforced| enforced.generation());
+            let records = history::records(&global.store()).map_err(Failure::state)?;
+            history::shown(&records, now)
+        }
+        answer => answer?,
+    };
+    global.print(&answer)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn confirm(global: &Global) -> Result<Exit, Error> {
+    global.print(&Client::new(&global.socket).confirm(operator::author())?)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn rollback(global: &Global, arguments: &Rollback) -> Result<Exit, Error> {
+    let answer = Client::new(&global.socket).rollback(arguments.generation, operator::author())?;
+    global.print(&answer)?;
+    Ok(Exit::Done)
+}
