@@ -167,8 +167,13 @@ impl Agent {
 
     /// Puts the first policy in force: the one that is named, else the last good one.
     fn start(&mut self) -> Result<(), Failure> {
-        if self.engine.resume_trial()? {
-            return Ok(());
+        match self.engine.resume_trial() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(failure) => {
+                self.refuse(&failure);
+                self.engine.forget_trial();
+            }
         }
         let order = Order::event("the agent was started");
         let named = self.policy.clone().map(|path| load(&path));

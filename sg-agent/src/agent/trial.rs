@@ -69,6 +69,12 @@ impl Engine {
         if self.kernel.is_none() {
             self.open_kernel()?;
         }
+        if self.in_force.is_none() && self.generation() > 0 {
+            // To call that nothing would open everything.
+            let why = format!("nobody remembers what generation {} says", self.generation());
+            return Err(Failure::new(Exit::Failed, WHAT, why)
+                .with_remedy("apply a policy once without --confirm-within"));
+        }
         let former = self.in_force.as_ref().map(|in_force| in_force.candidate.clone());
         let (interfaces, attached, next) = self.place(&candidate.policy)?;
         let inputs = self.make_way_back(former.as_ref(), &next, order)?;
@@ -262,6 +268,13 @@ impl Engine {
         self.keep_way_back()?;
         info!("the policy in force waits for its confirmation");
         Ok(true)
+    }
+
+    /// Forgets a trial that cannot be gone on with. The programs take the way back, or another policy
+    /// its place.
+    pub fn forget_trial(&mut self) {
+        self.trial = None;
+        self.end_note();
     }
 
     /// The policy with this digest, from the state folder.

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sg_agent::kernel::{Kernel, Side};
+use sg_agent::kernel::{AttachRequest, HookChoice, Kernel, Side};
 
-use crate::sandbox::{ALLOWED, DENIED, NOTHING, Sandbox, WEB, image, sandbox, talks};
+use crate::sandbox::{ALLOWED, DENIED, NOTHING, Sandbox, WEB, image, request, sandbox, talks};
 
 /// Longer than the denied connection that a test tries meanwhile.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(4);
 
 /// [`WEB`] in force, then [`NOTHING`], with a way back.
 fn planned(sandbox: &Sandbox) -> (Kernel, Instant) {
@@ -81,25 +81,24 @@ fn an_open_connection_outlives_a_policy_that_is_taken_back() {
 fn maps_that_grow_keep_the_way_back() {
     sandbox(|sandbox| {
         let large = {
-            let entries: Vec<_> = (0..200).map(|number| format!("20.{number}.0.1")).collect();
+            let entries: Vec<_> =
+                (0..2000).map(|number| format!("20.{}.{}.1", number / 200, number % 200)).collect();
             format!(
                 "{{version: 1, groups: {{web: {{inbound: [{{allow: udp/53, from: [{}]}}]}}}}}}",
                 entries.join(", ")
             )
         };
+        let large = image(&large, 1, Side::Host);
         let (mut kernel, begin) = (sandbox.enforcing(WEB), Instant::now());
         kernel.fall_back_after(SOON).unwrap();
-        assert!(kernel.publish(&image(&large, 1, Side::Host), 2, 2).unwrap().has_grown);
+        assert!(kernel.publish(&large, 2, 2).unwrap().has_grown);
         assert_eq!(kernel.fallback().unwrap().generation, 1);
         // Once more, with the way back in a buffer of its own.
         kernel
-            .attach(&sg_agent::kernel::AttachRequest {
-                zone: 40,
-                ..crate::sandbox::request("h0", sg_agent::kernel::HookChoice::Auto)
-            })
+            .attach(&sg_agent::kernel::AttachRequest { zone: 40, ..request("h0", HookChoice::Auto) })
             .unwrap();
         assert_eq!((kernel.generation(), kernel.fallback().unwrap().generation), (2, 1));
-        kernel.attach(&crate::sandbox::request("h0", sg_agent::kernel::HookChoice::Auto)).unwrap();
+        kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
         drop(kernel);
         assert!(!sandbox.connects(ALLOWED));
         wait(begin);
