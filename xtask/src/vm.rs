@@ -41,23 +41,29 @@ const MACHINES: usize = 4;
 pub(crate) struct Options {
     /// The kernel's version: two numbers, such as 6.1
     version: String,
-    /// Every test, instead of those that tell most about a kernel
+    /// Only the tests that tell most about a kernel, instead of all
     #[arg(long)]
-    all: bool,
-    /// Every test of these programs: `kernel` of the agent, or a file's name in tests/tests
+    short: bool,
+    /// Only the tests of these programs: `kernel` of the agent, or a file's name in tests/tests
     #[arg(short, long)]
     test: Vec<String>,
     /// Only loads the programs, and notes in tests/verifier.toml how much the verifier had to do
-    #[arg(long, conflicts_with_all = ["all", "test", "filter"])]
+    #[arg(long, conflicts_with_all = ["short", "test", "filter"])]
     record: bool,
-    /// Every test whose name contains one of these
+    /// Only tests whose name contains one of these
     #[arg(last = true)]
     filter: Vec<String>,
 }
 
 /// The tests that tell most about [`OLD`].
 pub(crate) fn run_short() -> Result<()> {
-    run(&Options { version: OLD.to_owned(), all: false, test: Vec::new(), record: false, filter: Vec::new() })
+    run(&Options {
+        version: OLD.to_owned(),
+        short: true,
+        test: Vec::new(),
+        record: false,
+        filter: Vec::new(),
+    })
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -68,10 +74,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     object::check()?;
     let selection = if options.record {
         Selection::Loading
-    } else if options.all || !options.test.is_empty() || !options.filter.is_empty() {
-        Selection::Named { programs: &options.test, parts: &options.filter }
-    } else {
+    } else if options.short && options.test.is_empty() && options.filter.is_empty() {
         Selection::Short
+    } else {
+        Selection::Named { programs: &options.test, parts: &options.filter }
     };
     let programs = programs::build(&selection)?;
     ensure!(!programs.is_empty(), "there is no such test");
