@@ -9,7 +9,8 @@
 mod compiler;
 mod linker;
 pub(crate) mod packages;
-mod tools;
+pub(crate) mod tools;
+pub(crate) mod unpacked;
 
 use anyhow::{Result, bail, ensure};
 
@@ -38,7 +39,7 @@ pub(crate) fn run_for_ci() -> Result<Toolchain> {
     let toolchain = run()?;
     tools::ensure_components()?;
     tools::ensure_deny()?;
-    tools::ensure_vm()?;
+    run_for_vm()?;
     run_for_fuzz()?;
     Ok(toolchain)
 }
@@ -55,7 +56,9 @@ pub(crate) fn run_for_mutants() -> Result<()> {
 
 /// What only `cargo xtask vm` needs.
 pub(crate) fn run_for_vm() -> Result<()> {
-    tools::ensure_vm()
+    tools::emulator()?;
+    tools::busybox()?;
+    Ok(())
 }
 
 /// The toolchain, and whether anything had to be installed for it.

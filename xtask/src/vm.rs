@@ -129,7 +129,7 @@ fn machine(
     fs::write(&initramfs, root::build(kernel, share, is_recorded)?)?;
     run::say(&format!("vm: {} boots, {accelerator}: machine {number}", kernel.release));
     let mut piece = Vec::new();
-    let ended = boot::watch(boot::command(kernel, &initramfs, accelerator), LIMIT, |line| {
+    let ended = boot::watch(boot::command(kernel, &initramfs, accelerator)?, LIMIT, |line| {
         // The console ends its lines as a typewriter does.
         let line = line.trim_end();
         if report::tells_a_test(line) {

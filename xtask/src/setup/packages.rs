@@ -1,12 +1,15 @@
 //! Debian's and Ubuntu's packages: what is installed, what could be, and installing it.
 
 use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::Once;
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
 
+use super::unpacked;
 use crate::toolchain::find_program;
 use crate::{run, workspace};
 
@@ -83,6 +86,41 @@ pub(crate) fn install(names: &[&str]) -> Result<bool> {
         run::run(&mut apt)?;
     }
     Ok(true)
+}
+
+/// Fetches a package and what it depends on, as far as it is not installed, and unpacks all of it into
+/// `root`. Nothing is installed and nothing taken away.
+pub(crate) fn unpack(name: &str, root: &Path) -> Result<()> {
+    present()?;
+    privileged(&format!("apt-get install {name}"))?;
+    if offer(name).is_none() {
+        refresh()?;
+    }
+    run::say(&format!("setup: unpacking {name}"));
+    let cache = root.with_extension("packages");
+    fs::create_dir_all(cache.join("partial"))?;
+    let mut apt = apt_get("install");
+    apt.args(["--download-only", "--yes", "--no-install-recommends", "-qq", "-o"]);
+    apt.arg(format!("Dir::Cache::archives={}", cache.display())).arg(name);
+    if run::run(&mut apt).is_err() {
+        refresh()?;
+        run::run(&mut apt)?;
+    }
+    unpacked::extract(&archives(&cache)?, root)?;
+    fs::remove_dir_all(&cache)?;
+    Ok(())
+}
+
+/// The packages in a folder.
+pub(crate) fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 fn is_installed(name: &str) -> bool {

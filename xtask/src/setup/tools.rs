@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::setup::packages;
+use crate::setup::unpacked::{self, Program};
 use crate::toolchain::find_program;
 use crate::{run, workspace};
 
@@ -16,9 +17,6 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("nmap", "nmap"),
     ("hping3", "hping3"),
 ];
-/// Programs that a virtual machine needs, on this side and in it.
-const VM_PROGRAMS: [(&str, &str); 2] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")];
 /// Subcommands of cargo and the rustup components that have them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 const DENY_VERSION: &str = "0.20.2";
@@ -27,18 +25,19 @@ const MUTANTS_VERSION: &str = "27.1.0";
 
 /// What the lab calls; whether anything was installed.
 pub(crate) fn ensure_programs() -> Result<bool> {
-    ensure_each(&PROGRAMS, "the lab")
-}
-
-/// What virtual machines need.
-pub(crate) fn ensure_vm() -> Result<()> {
-    ensure_each(&VM_PROGRAMS, "a virtual machine").map(drop)
-}
-
-fn ensure_each(wanted: &[(&'static str, &'static str)], who: &str) -> Result<bool> {
-    let missing = wanted.iter().filter(|(program, _)| find_program(program).is_none());
+    let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
     let (programs, names): (Vec<_>, Vec<_>) = missing.copied().unzip();
-    packages::install(&names).with_context(|| format!("{who} calls {}", programs.join(", ")))
+    packages::install(&names).with_context(|| format!("the lab calls {}", programs.join(", ")))
+}
+
+/// What virtual machines run in.
+pub(crate) fn emulator() -> Result<Program> {
+    unpacked::program("qemu-system-x86_64", "qemu-system-x86")
+}
+
+/// What virtual machines start with.
+pub(crate) fn busybox() -> Result<Program> {
+    unpacked::program("busybox", "busybox-static")
 }
 
 /// The formatter and the linter of the toolchain that runs this.

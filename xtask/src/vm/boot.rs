@@ -1,5 +1,6 @@
 //! Boots a kernel in QEMU, and reads what it says on its serial console.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -13,9 +14,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::archive::Archive;
 use super::kernel::Kernel;
-use crate::toolchain::find_program;
+use crate::setup::tools;
 
-const QEMU: &str = "qemu-system-x86_64";
 const MEMORY: &str = "2048";
 /// A machine that boots natively has ended by then.
 const PROBE: Duration = Duration::from_secs(10);
@@ -47,21 +47,26 @@ pub(super) fn accelerator(kernel: &Kernel) -> Result<Accelerator> {
     }
     let mut archive = Archive::default();
     archive.device(Path::new("/dev/console"), (5, 1));
-    let busybox = find_program("busybox").context("no program `busybox`")?;
-    archive.file(Path::new("/bin/busybox"), &fs::read(busybox)?);
+    archive.file(Path::new("/bin/busybox"), &fs::read(tools::busybox()?.path)?);
     let init = format!("#!/bin/busybox sh\necho '{ALIVE}'\n/bin/busybox poweroff -f\n");
     archive.file(Path::new("/init"), init.as_bytes());
     let path = crate::workspace::target_dir().join("vm/probe.cpio");
     fs::write(&path, archive.finish())?;
     let mut is_alive = false;
     let ended =
-        watch(command(kernel, &path, Accelerator::Kvm), PROBE, |line| is_alive |= line.contains(ALIVE));
+        watch(command(kernel, &path, Accelerator::Kvm)?, PROBE, |line| is_alive |= line.contains(ALIVE));
     Ok(if ended.is_ok() && is_alive { Accelerator::Kvm } else { Accelerator::Emulation })
 }
 
 /// A machine that boots `kernel` with this file system. Its console is its standard output.
-pub(super) fn command(kernel: &Kernel, initramfs: &Path, accelerator: Accelerator) -> Command {
-    let mut command = Command::new(QEMU);
+pub(super) fn command(kernel: &Kernel, initramfs: &Path, accelerator: Accelerator) -> Result<Command> {
+    let qemu = tools::emulator()?;
+    let mut command = qemu.command()?;
+    if let Some(root) = qemu.root {
+        // Firmware is where it was unpacked, too.
+        let firmware = ["qemu", "seabios"].map(|name| root.join("usr/share").join(name));
+        command.args(firmware.iter().flat_map(|folder| [OsStr::new("-L"), folder.as_os_str()]));
+    }
     match accelerator {
         Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host", "-smp", "2"]),
         // The machine's clock counts instructions, two nanoseconds each, and leaps over idle time: what
@@ -77,7 +82,7 @@ pub(super) fn command(kernel: &Kernel, initramfs: &Path, accelerator: Accelerato
     // A panic ends the machine; warnings and worse are shown. Nobody attacks this kernel from inside.
     command.args(["-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off init_on_alloc=0"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    Ok(command)
 }
 
 /// Ends with the scope: no machine is left behind.
@@ -97,7 +102,7 @@ impl Drop for Machine {
 /// QEMU fails, or `limit` has passed; the machine then is ended.
 pub(super) fn watch(mut command: Command, limit: Duration, mut each: impl FnMut(&str)) -> Result<()> {
     let start = Instant::now();
-    let child = command.spawn().with_context(|| format!("cannot start `{QEMU}`"))?;
+    let child = command.spawn().context("cannot start the machine")?;
     let mut machine = Machine(child);
     let (lines, said) = channel();
     let console = machine.0.stdout.take().context("the machine has no console")?;
@@ -115,7 +120,7 @@ pub(super) fn watch(mut command: Command, limit: Duration, mut each: impl FnMut(
         }
     }
     let status = machine.0.wait()?;
-    ensure!(status.success(), "`{QEMU}` failed: {status}");
+    ensure!(status.success(), "the machine failed: {status}");
     Ok(())
 }
 

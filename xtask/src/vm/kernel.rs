@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use object::{Object as _, ObjectSection as _};
 
-use crate::setup::packages;
+use crate::setup::{packages, unpacked::extract};
 use crate::{run, workspace};
 
 /// Built for virtual machines, and the smallest. It is not signed: nobody here asks for it.
@@ -44,16 +44,10 @@ pub(super) fn obtain(version: &str) -> Result<Kernel> {
     run::say(&format!("vm: fetching {package}"));
     fs::create_dir_all(&cache)?;
     run::run(Command::new("apt-get").args(["download", "-qq", &package]).current_dir(&cache))?;
-    let archive = fs::read_dir(&cache)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get has downloaded nothing")?;
-    // Under another name until it is whole.
-    let (half, whole) = (cache.join("half"), cache.join("root"));
-    drop(fs::remove_dir_all(&half));
-    run::run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&half))?;
-    fs::rename(&half, &whole)?;
-    fs::remove_file(&archive)?;
+    let archives = packages::archives(&cache)?;
+    ensure!(!archives.is_empty(), "apt-get has downloaded nothing");
+    extract(&archives, &cache.join("root"))?;
+    archives.iter().try_for_each(fs::remove_file)?;
     unpacked(&cache)?.with_context(|| format!("{package} has no kernel in it"))
 }
 

@@ -9,6 +9,7 @@ use super::archive::Archive;
 use super::kernel::Kernel;
 use super::library;
 use super::programs::{Program, stripped};
+use crate::setup::tools;
 use crate::toolchain::find_program;
 use crate::workspace;
 
@@ -56,7 +57,7 @@ pub(super) fn build(kernel: &Kernel, programs: &[Program], is_recorded: bool) ->
     }
     archive.device(Path::new("/dev/console"), (5, 1));
     archive.file(Path::new("/init"), INIT.as_bytes());
-    archive.file(Path::new("/bin/busybox"), &fs::read(program("busybox")?)?);
+    archive.file(Path::new("/bin/busybox"), &fs::read(tools::busybox()?.path)?);
     // The shell of busybox prefers its own `ip` to any other.
     let shell = program("sh")?;
     archive.file(Path::new("/bin/sh"), &fs::read(&shell)?);
