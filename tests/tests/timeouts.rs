@@ -129,14 +129,8 @@ impl Kind {
 
     /// Makes such a flow.
     fn open(self, hand: &Hand<'_>, family: Family, number: u16) -> Result<()> {
-        for (from_outside, packet) in self.packets(family, number) {
-            if from_outside {
-                hand.inbound(family, packet)?;
-            } else {
-                hand.outbound(family, packet)?;
-            }
-        }
-        Ok(())
+        let mut packets = self.packets(family, number).into_iter();
+        packets.try_for_each(|(from_outside, packet)| hand.delivered([(from_outside, family, packet)]))
     }
 
     /// A port, or an id, of this flow alone.
@@ -189,13 +183,21 @@ struct Look {
 /// Opens two flows of each kind and looks at one just before, at the other just after their time.
 /// `Ok(false)` if the machine was too slow for the former to mean anything.
 fn on_time(arena: &Arena, hand: &Hand<'_>, kinds: &[Kind]) -> Result<bool> {
-    let start = Instant::now();
-    for kind in kinds {
-        for family in Family::ALL {
-            for number in [EARLY, LATE] {
-                kind.open(hand, family, number)?;
-            }
-        }
+    let flows = kinds.iter().flat_map(|kind| {
+        let both = Family::ALL.into_iter().flat_map(|family| [(family, EARLY), (family, LATE)]);
+        both.map(|(family, number)| (family, kind.packets(family, number)))
+    });
+    let flows: Vec<_> = flows.collect();
+    let rounds = flows.iter().map(|(_, packets)| packets.len()).max().unwrap_or_default();
+    let mut start = Instant::now();
+    for left in (0..rounds).rev() {
+        // Every flow is opened by the last round: from there its time counts.
+        start = Instant::now();
+        let round = flows.iter().filter_map(|(family, packets)| {
+            let (from_outside, packet) = packets.iter().nth_back(left)?;
+            Some((*from_outside, *family, packet.clone()))
+        });
+        hand.delivered(round)?;
     }
     let opened = start.elapsed();
     let mut looks = Vec::new();

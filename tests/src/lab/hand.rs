@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-use super::{Arena, arena::Family};
+use super::{Arena, arena::Family, eventually};
 use crate::packet::{Packet, PacketSocket, Transport};
 
 /// What rules call both of the other side's networks.
@@ -59,6 +59,26 @@ impl<'a> Hand<'a> {
     pub fn outbound(&self, family: Family, transport: impl Into<Transport>) -> Result<()> {
         let (nobody, instance) = (Self::nobody(family), self.arena.instance_address(family));
         self.here.send(&self.arena.frame_out(&Packet::new(instance, nobody, transport)).bytes())
+    }
+
+    /// Sends these, `true` from outside, and waits until each is counted: a busy kernel hands packets on
+    /// later, and those of the two sides then pass each other.
+    ///
+    /// # Errors
+    /// The kernel refuses a frame, or one is not counted.
+    pub fn delivered(&self, packets: impl IntoIterator<Item = (bool, Family, Transport)>) -> Result<()> {
+        let before = self.arena.counters()?;
+        let mut sent = 0;
+        for (from_outside, family, transport) in packets {
+            match from_outside {
+                true => self.inbound(family, transport)?,
+                false => self.outbound(family, transport)?,
+            }
+            sent += 1;
+        }
+        let counted =
+            || Ok(self.arena.counters()?.since(&before)?.packets().into_values().sum::<u64>() == sent);
+        eventually("packets are counted", counted)
     }
 
     /// Sends in the direction named, `inbound` or `outbound`, in both families, and compares every
