@@ -23,6 +23,7 @@ pub mod history;
 mod memory;
 mod notify;
 pub mod numbering;
+pub mod order;
 pub mod own;
 pub mod plan;
 mod sources;
@@ -31,7 +32,8 @@ mod trial;
 pub mod zones;
 
 use self::{
-    engine::{Engine, Occasion, Order},
+    engine::Engine,
+    order::{Occasion, Order},
     own::Connection,
     plan::Candidate,
     trial::Ended,

@@ -8,8 +8,8 @@ use sg_common::addr::Prefix;
 
 use super::{
     desired::{self, Matched},
-    engine::Order,
     numbering::{Numbering, Renumbered},
+    order::Order,
     steps::is_dead,
     zones::{Slot, ZoneTable},
 };

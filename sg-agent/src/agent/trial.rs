@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{
-    engine::{Engine, Order},
+    engine::Engine,
     memory,
+    order::Order,
     plan::{self, Candidate, Entry, Inputs, Placement},
     zones::{Slot, ZoneTable},
 };
