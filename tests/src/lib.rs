@@ -8,6 +8,7 @@
 //!
 //! [`mod@reference`] says a second time, slowly, what becomes of a packet; [`agreement`] makes up sequences
 //! and compares it with both forms of the datapath. [`oracle`] lets nftables judge the same traffic.
+//! [`vigil`] watches traffic that must never arrive and sessions that must never stop, whatever happens.
 
 pub mod agreement;
 #[cfg(feature = "lab")]
@@ -24,3 +25,5 @@ pub mod programs;
 pub mod reference;
 #[cfg(feature = "lab")]
 pub mod syscall;
+#[cfg(feature = "lab")]
+pub mod vigil;

@@ -20,6 +20,8 @@ pub(crate) use tally::Tally;
 const PRIVILEGED: &str = "sg-tests";
 /// Set for tests that go on as long as is asked of them.
 const NIGHTLY_VAR: &str = "SG_NIGHTLY";
+/// Set for the test that changes, kills and damages agents, where it shall do so for an hour.
+const SOAK_VAR: &str = "SG_SOAK";
 /// Builds only for the kernel, and has no tests of its own.
 const PROGRAMS: &str = "sg-ebpf";
 
@@ -35,8 +37,12 @@ pub(crate) struct Options {
     /// policies, 200 policies before nftables
     #[arg(long)]
     nightly: bool,
+    /// Only the test that nothing opens and nothing is cut, through ten thousand policies and hundreds
+    /// of kills, restarts and faults
+    #[arg(long, conflicts_with_all = ["filter", "package", "nightly"])]
+    soak: bool,
     /// Only loads the programs, and notes in tests/verifier.toml how much the verifier had to do
-    #[arg(long, conflicts_with_all = ["filter", "package", "harness"])]
+    #[arg(long, conflicts_with_all = ["filter", "package", "harness", "soak"])]
     record: bool,
     /// Arguments for the test programs (--nocapture, --test-threads 1, …)
     #[arg(last = true)]
@@ -74,12 +80,17 @@ fn command(options: &Options, privileged: bool) -> Command {
     cargo.arg("--no-fail-fast");
     if options.record {
         cargo.args(["--package", PRIVILEGED, "--test", "programs"]).env("SG_RECORD", "1");
+    } else if options.soak {
+        cargo.args(["--package", PRIVILEGED, "--test", "never_open"]).env(SOAK_VAR, "1");
     } else if !options.package.is_empty() {
         cargo.args(options.package.iter().flat_map(|package| ["--package", package]));
     } else if !privileged {
         cargo.args(["--workspace", "--exclude", PROGRAMS, "--exclude", PRIVILEGED]);
     }
-    if options.filter.is_some() || !options.harness.is_empty() {
+    if options.soak {
+        // What it did is in what it prints.
+        cargo.args(["--", "--nocapture"]).args(&options.harness);
+    } else if options.filter.is_some() || !options.harness.is_empty() {
         cargo.arg("--").args(&options.filter).args(&options.harness);
     }
     cargo

@@ -1,0 +1,278 @@
+//! Never open, never cut: policies are changed, agents killed, interfaces made and unmade, disks
+//! filled, and through all of it no denied packet arrives and no allowed session is cut
+//! (docs/semantics.md, sections 6 and 9).
+//!
+//! What happens when is made up from a seed, which a failure shows: `SG_VIGIL_SEED` repeats it. The
+//! short form is for every run of the tests; where `SG_SOAK` is set, it is ten thousand policies, two
+//! hundred kills and two hundred restarts.
+
+use std::{
+    env,
+    io::Write as _,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sg_tests::{
+    agreement::dice::Dice,
+    each_setup,
+    lab::{Arena, Setup, agent::POLICY, can_run, eventually},
+    syscall,
+    vigil::{INBOUND, LONGEST, OUTBOUND, Vigil},
+};
+
+each_setup! {
+    nothing_opens_and_nothing_is_cut
+}
+
+/// What is done to an agent, in no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// Another policy, by request.
+    Apply,
+    /// Another policy, by SIGHUP.
+    Reload,
+    /// A policy many times as large, for which the maps have to grow, or a small one again.
+    Grow,
+    /// A policy that is no policy.
+    Invalid,
+    /// SIGKILL while a policy is being put in force.
+    KillDuringApply,
+    /// SIGKILL, and a start.
+    Kill,
+    /// SIGTERM, and a start.
+    Restart,
+    /// A policy that nobody confirms.
+    Trial,
+    /// A policy that nobody confirms, and nobody is there to take back.
+    TrialAndKill,
+    /// The policy before.
+    Rollback,
+    /// Another interface comes, and goes.
+    Interface,
+    /// The daemon stands still for a moment.
+    Stall,
+    /// Nothing can be written to the state folder.
+    DiskFull,
+}
+
+/// How often each is done: in the short form, and when it soaks.
+const PLAN: [(Act, u32, u32); 13] = [
+    (Act::Apply, 60, 10_000),
+    (Act::Reload, 5, 200),
+    (Act::Grow, 2, 50),
+    (Act::Invalid, 2, 50),
+    (Act::KillDuringApply, 4, 200),
+    (Act::Kill, 1, 50),
+    (Act::Restart, 2, 200),
+    (Act::Trial, 1, 20),
+    (Act::TrialAndKill, 1, 20),
+    (Act::Rollback, 2, 50),
+    (Act::Interface, 4, 200),
+    (Act::Stall, 1, 50),
+    (Act::DiskFull, 1, 50),
+];
+
+fn nothing_opens_and_nothing_is_cut(setup: Setup) -> Result<()> {
+    let soaks = env::var_os("SG_SOAK").is_some();
+    let seed = match env::var("SG_VIGIL_SEED") {
+        Ok(seed) => seed.parse().context("SG_VIGIL_SEED is a number")?,
+        Err(_) => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as u64,
+    };
+    let mut dice = Dice(seed);
+    let mut acts: Vec<Act> = PLAN
+        .iter()
+        .flat_map(|(act, short, long)| vec![*act; if soaks { *long } else { *short } as usize])
+        .collect();
+    for last in (1..acts.len()).rev() {
+        acts.swap(last, dice.below(last as u64 + 1) as usize);
+    }
+
+    let mut play = Play { arena: Arena::without_agent(setup)?, dice, number: 0 };
+    // A disk of its own, so that it can be full.
+    let mount = ["-t", "tmpfs", "-o", "size=64m", "state", STATE];
+    let mounted =
+        play.arena.machine.command("mount").args(mount).current_dir(play.arena.agent.folder()).output()?;
+    ensure!(mounted.status.success(), "mount: {}", String::from_utf8_lossy(&mounted.stderr));
+    let policy = play.policy(1);
+    play.arena.agent.start_with(&policy)?;
+    // There is one to go back to.
+    let policy = play.policy(1);
+    play.arena.agent.apply(&policy)?;
+    let vigil = Vigil::begin(&play.arena)?;
+    for (number, act) in acts.iter().enumerate() {
+        let what = || format!("SG_VIGIL_SEED={seed}, step {number}: {act:?}, at {:?}", vigil.elapsed());
+        let done = play.carry_out(*act).with_context(what);
+        // A packet that got through says more than the step that let it.
+        vigil.look().with_context(what)?;
+        done?;
+    }
+    let seen = vigil.expect_peace(&play.arena).with_context(|| format!("SG_VIGIL_SEED={seed}"))?;
+    let longest = seen.silences.iter().map(|(_, _, length)| *length).max().unwrap_or_default();
+    writeln!(
+        std::io::stderr(),
+        "{setup:?}: {} steps in {:?}, seed {seed}: {:?} denied packets sent, none arrived; {} exchanges, \
+         the longest silence {longest:?}",
+        acts.len(),
+        seen.lasted,
+        seen.sent,
+        seen.exchanges
+    )?;
+    Ok(())
+}
+
+/// The state folder, in the agent's.
+const STATE: &str = "state";
+
+/// What would not be seen could not fail.
+#[test]
+fn a_vigil_sees_what_arrives_and_what_is_cut() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let sessions = format!("inbound: [{INBOUND}], outbound: [{OUTBOUND}]");
+    let arena = Arena::start(Setup::HostTc, &sessions)?;
+    let vigil = Vigil::begin(&arena)?;
+    vigil.look()?;
+    arena.apply(&format!("inbound: [{INBOUND}, {{allow: udp/9, from: [PEER]}}], outbound: [{OUTBOUND}]"))?;
+    eventually("a packet that was let through is seen", || Ok(vigil.look().is_err()))?;
+    arena.apply(&sessions)?;
+    let seen = vigil.end()?;
+    ensure!(!seen.arrived.is_empty() && seen.expect_no_silence().is_ok(), "{seen:?}");
+
+    let vigil = Vigil::begin(&arena)?;
+    arena.apply(&format!("inbound: [{INBOUND}], outbound: []"))?;
+    thread::sleep(LONGEST * 2);
+    // A flow that was revoked stays so: its session ends with its patience.
+    let error = vigil.end().expect_err("two sessions were cut");
+    ensure!(format!("{error:#}").contains("out over IPv"), "{error:#}");
+    Ok(())
+}
+
+struct Play {
+    arena: Arena,
+    dice: Dice,
+    /// Of the policy, so that no two are alike.
+    number: u16,
+}
+
+impl Play {
+    /// A policy that lets the sessions through and none of the denied, and is like none before.
+    /// `prefixes` is how many networks a list of it has.
+    fn policy(&mut self, prefixes: u32) -> String {
+        self.number = self.number % 50_000 + 1;
+        let entries: Vec<_> = (0..prefixes)
+            .map(|number| format!("100.{}.{}.{}/32", 64 + (number >> 16), number >> 8 & 0xff, number & 0xff))
+            .collect();
+        let number = self.number;
+        let rules = format!(
+            "inbound: [{INBOUND}, {{allow: udp/{}, from: list:some}}], \
+             outbound: [{OUTBOUND}, {{allow: tcp/{}, to: 192.0.2.0/24}}]",
+            number + 10,
+            number + 9000
+        );
+        let entry = "  - {match: \"more*\", groups: [g]}\n";
+        let lists = format!("prefix_lists: {{some: {{entries: [{}]}}}}\n", entries.join(", "));
+        format!("{}{entry}{lists}", self.arena.policy(&rules))
+    }
+
+    fn carry_out(&mut self, act: Act) -> Result<()> {
+        let small = self.policy(1);
+        let Self { arena, dice, .. } = self;
+        match act {
+            Act::Apply => arena.agent.apply(&small).map(drop),
+            Act::Reload => arena.agent.reload(&small),
+            Act::Grow => {
+                let large = self.policy(60_000);
+                self.arena.agent.apply(&large)?;
+                self.arena.agent.apply(&small).map(drop)
+            }
+            Act::Invalid => {
+                arena.agent.write("invalid.yaml", "version: 1\ngroups: {g: {inbound: [{allow: ")?;
+                arena.agent.run(&["apply", "invalid.yaml"])?.expect_status(2).map(drop)
+            }
+            Act::KillDuringApply => {
+                arena.agent.write(POLICY, &small)?;
+                let client = silent(arena.agent.command(&["apply", POLICY])?).spawn()?;
+                thread::sleep(Duration::from_micros(dice.below(120_000)));
+                arena.agent.kill()?;
+                ended(client)?;
+                arena.agent.start()
+            }
+            Act::Kill => {
+                arena.agent.kill()?;
+                arena.agent.start()
+            }
+            Act::Restart => arena.agent.restart(),
+            Act::Trial | Act::TrialAndKill => {
+                arena.agent.write("trial.yaml", &small)?;
+                let before = arena.agent.generation()?;
+                arena.agent.ok(&["apply", "trial.yaml", "--confirm-within", "1s"])?;
+                if act == Act::TrialAndKill {
+                    arena.agent.kill()?;
+                }
+                ensure!(arena.agent.generation()? != before, "the policy on trial is not in force");
+                eventually("the former policy is back", || match act {
+                    Act::Trial => Ok(arena.agent.json(&["status"])?["confirm_by"].is_null()),
+                    _ => Ok(arena.agent.generation()? == before),
+                })?;
+                if act == Act::TrialAndKill { arena.agent.start() } else { Ok(()) }
+            }
+            Act::Rollback => arena.agent.ok(&["rollback"]).map(drop),
+            Act::Interface => {
+                let name = format!("more{}", dice.below(10));
+                arena.machine.ip(&[
+                    &format!("link add {name} type veth peer name {name}p"),
+                    &format!("link set {name} up"),
+                ])?;
+                eventually("the interface is covered", || {
+                    let status = arena.agent.json(&["status"])?;
+                    let names = status["attachments"].as_array().context("no attachments")?;
+                    Ok(names.iter().any(|interface| interface["name"] == name.as_str()))
+                })?;
+                arena.machine.ip(&[&format!("link del {name}")]).map(drop)
+            }
+            Act::Stall => {
+                let process = arena.agent.process()?;
+                syscall::kill(process, libc::SIGSTOP)?;
+                thread::sleep(Duration::from_millis(500));
+                Ok(syscall::kill(process, libc::SIGCONT)?)
+            }
+            Act::DiskFull => disk_full(arena, &small),
+        }
+    }
+}
+
+/// A policy that cannot be written down is refused, and one that can be is put in force afterwards.
+fn disk_full(arena: &Arena, policy: &str) -> Result<()> {
+    let fill = format!("{STATE}/full");
+    let shell = |script: &str| {
+        arena.machine.command("sh").args(["-c", script]).current_dir(arena.agent.folder()).output()
+    };
+    let before = arena.agent.generation()?;
+    // It ends with an error, as it is meant to: there is no more room.
+    ensure!(!shell(&format!("cat /dev/zero > {fill}"))?.status.success(), "there is no end of room");
+    let refused =
+        arena.agent.write("full.yaml", policy).and_then(|()| arena.agent.run(&["apply", "full.yaml"]));
+    ensure!(shell(&format!("rm {fill}"))?.status.success(), "cannot make room");
+    let refused = refused?.expect_status(1)?;
+    ensure!(refused.stderr.contains("No space left"), "{}", refused.stderr);
+    ensure!(arena.agent.generation()? == before, "it is in force all the same");
+    arena.agent.apply(policy).map(drop)
+}
+
+fn silent(mut command: Command) -> Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A client whose daemon was killed ends, one way or the other.
+fn ended(mut client: Child) -> Result<()> {
+    let mut status = None;
+    eventually("the client of a dead daemon ends", || {
+        status = client.try_wait()?;
+        Ok(status.is_some())
+    })
+}
