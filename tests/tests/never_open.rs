@@ -25,6 +25,7 @@ use sg_tests::{
 
 each_setup! {
     nothing_opens_and_nothing_is_cut
+    another_abi_version_takes_over_without_a_gap
 }
 
 /// What is done to an agent, in no order.
@@ -125,6 +126,33 @@ fn nothing_opens_and_nothing_is_cut(setup: Setup) -> Result<()> {
 
 /// The state folder, in the agent's.
 const STATE: &str = "state";
+
+/// What an older or a newer version has pinned is not read, and yet replaced without a moment in which
+/// nothing is judged or a session is cut. Counters begin anew.
+fn another_abi_version_takes_over_without_a_gap(setup: Setup) -> Result<()> {
+    let mut play = Play { arena: Arena::without_agent(setup)?, dice: Dice(0), number: 0 };
+    let policy = play.policy(1);
+    play.arena.agent.start_with(&policy)?;
+    let vigil = Vigil::begin(&play.arena)?;
+    let times = if env::var_os("SG_SOAK").is_some() { 50 } else { 2 };
+    for (number, other) in (0..times).flat_map(|number| [(number, "v1"), (number, "v9999")]) {
+        let Play { arena, .. } = &mut play;
+        arena.agent.kill()?;
+        let script = format!("cd {}; mv v* {other}; ls", arena.agent.bpffs());
+        let moved = arena.machine.command("sh").args(["-c", &script]).output()?;
+        let there = String::from_utf8_lossy(&moved.stdout);
+        ensure!(there.trim() == other, "{there}{}", String::from_utf8_lossy(&moved.stderr));
+        arena.agent.start()?;
+        let what = || format!("{other} the {number}th time, at {:?}", vigil.elapsed());
+        vigil.look().with_context(what)?;
+        let left = arena.machine.command("ls").arg(arena.agent.bpffs()).output()?;
+        ensure!(String::from_utf8_lossy(&left.stdout).trim() != other, "{other} is still there");
+    }
+    let seen = vigil.end()?;
+    seen.expect_rate()?;
+    ensure!(seen.arrived.is_empty(), "denied packets arrived at {:?}", seen.arrived);
+    seen.expect_no_silence()
+}
 
 /// What would not be seen could not fail.
 #[test]

@@ -47,6 +47,12 @@ impl Cli {
         &self.folder
     }
 
+    /// Where the agent pins what it loads.
+    #[must_use]
+    pub fn bpffs(&self) -> &str {
+        &self.bpffs
+    }
+
     /// The global options that say what the environment of [`Self::command`] says.
     #[must_use]
     pub fn options(&self) -> Vec<String> {
