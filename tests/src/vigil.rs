@@ -166,8 +166,16 @@ impl Seen {
     /// # Errors
     /// One was.
     pub fn expect_no_silence(&self) -> Result<()> {
+        self.expect_no_silence_over(LONGEST)
+    }
+
+    /// Whether no session was silent for longer than `longest`.
+    ///
+    /// # Errors
+    /// One was.
+    pub fn expect_no_silence_over(&self, longest: Duration) -> Result<()> {
         for (name, begin, length) in &self.silences {
-            ensure!(*length <= LONGEST, "the session {name} was silent for {length:?}, from {begin:?} on");
+            ensure!(*length <= longest, "the session {name} was silent for {length:?}, from {begin:?} on");
         }
         Ok(())
     }
