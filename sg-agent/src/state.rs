@@ -12,19 +12,20 @@
 //! ```
 
 use std::{
+    cell::RefCell,
     ffi::OsStr,
     fs::{self, File, TryLockError},
-    io::{self, Write as _},
+    io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
+mod file;
 mod record;
 mod submission;
 mod trial;
 
+use self::file::{read, remove, replace};
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
@@ -81,6 +82,8 @@ pub struct Store {
 #[derive(Debug)]
 pub struct LockedStore {
     store: Store,
+    /// The policy that was last seen to be whole: it is not read again for each generation of it.
+    whole: RefCell<String>,
     _lock: File,
 }
 
@@ -112,7 +115,7 @@ impl Store {
             .open(&path)
             .map_err(|source| StateError::Io { operation: "open", path: path.clone(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(LockedStore { store: self, _lock: lock }),
+            Ok(()) => Ok(LockedStore { store: self, whole: RefCell::default(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.root }),
             Err(TryLockError::Error(source)) => Err(StateError::Io { operation: "lock", path, source }),
         }
@@ -161,19 +164,21 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// The record with the highest generation that can be read. Damaged ones are skipped: an older
-    /// policy that is whole is better than none.
+    /// The policies that were in force, the one of `generation` first and then from the newest on. Damaged
+    /// ones are skipped: an older policy that is whole is better than none.
     ///
     /// # Errors
     ///
     /// The folder cannot be read.
-    pub fn newest(&self) -> Result<Option<Record>, StateError> {
-        for generation in self.recorded()?.into_iter().rev() {
-            if let Ok(Some(record)) = self.record(generation) {
-                return Ok(Some(record));
-            }
-        }
-        Ok(None)
+    pub fn policies_since(&self, generation: u64) -> Result<impl Iterator<Item = Submission>, StateError> {
+        let mut generations = self.recorded()?;
+        // Stable: false comes before true.
+        generations.reverse();
+        generations.sort_by_key(|recorded| *recorded != generation);
+        Ok(generations.into_iter().filter_map(|recorded| {
+            let record = self.record(recorded).ok()??;
+            self.submission(&record.policy).ok()?
+        }))
     }
 
     /// The generations that have a record, in ascending order.
@@ -208,9 +213,16 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// They cannot be read.
+    /// They cannot be read, or are not those of this digest.
     pub fn submission(&self, digest: &str) -> Result<Option<Submission>, StateError> {
-        read(&self.policy_path(digest))
+        let path = self.policy_path(digest);
+        match read::<Submission>(&path)? {
+            Some(submission) if submission.digest() != digest => {
+                let message = "it holds another policy than its name says".to_owned();
+                Err(StateError::Damaged { path, message })
+            }
+            found => Ok(found),
+        }
     }
 }
 
@@ -227,11 +239,22 @@ impl LockedStore {
     ///
     /// They cannot be written; an older record of the same generation is then still whole.
     pub fn write(&self, record: &Record, submission: &Submission) -> Result<(), StateError> {
-        let policy = self.store.policy_path(&record.policy);
-        if !policy.exists() {
-            replace(&policy, submission)?;
-        }
+        self.keep(&record.policy, submission)?;
         replace(&self.store.record_path(record.generation), record)
+    }
+
+    /// Keeps the texts of a policy. Those that are kept and whole stay as they are.
+    fn keep(&self, digest: &str, submission: &Submission) -> Result<(), StateError> {
+        let path = self.store.policy_path(digest);
+        if *self.whole.borrow() == digest && path.exists() {
+            return Ok(());
+        }
+        match self.store.submission(digest) {
+            Ok(Some(kept)) if kept == *submission => {}
+            _ => replace(&path, submission)?,
+        }
+        digest.clone_into(&mut self.whole.borrow_mut());
+        Ok(())
     }
 
     /// Notes that a policy waits for its confirmation. Its former one must be kept.
@@ -240,10 +263,7 @@ impl LockedStore {
     ///
     /// It cannot be written.
     pub fn begin_trial(&self, trial: &TrialRecord, submission: &Submission) -> Result<(), StateError> {
-        let policy = self.store.policy_path(&trial.policy);
-        if !policy.exists() {
-            replace(&policy, submission)?;
-        }
+        self.keep(&trial.policy, submission)?;
         replace(&self.store.trial_path(), trial)
     }
 
@@ -302,49 +322,6 @@ impl LockedStore {
     }
 }
 
-fn remove(path: &Path) -> Result<(), StateError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StateError::Io { operation: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StateError::Io { operation: "read", path: path.to_owned(), source }),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| StateError::Damaged { path: path.to_owned(), message: error.to_string() })
-}
-
-/// Writes a file beside, has it reach the disk, and renames it over `path`.
-fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
-    let failed = |operation| {
-        let path = path.to_owned();
-        move |source| StateError::Io { operation, path, source }
-    };
-    let bytes = serde_json::to_vec(value).map_err(|error| failed("write")(error.into()))?;
-    let temporary = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed("write"))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
-    fs::rename(&temporary, path).map_err(failed("rename"))?;
-    if let Some(folder) = path.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,12 +371,40 @@ mod tests {
         assert_eq!(store.record(3).unwrap(), Some(record(3, &a)));
         assert_eq!(store.record(5).unwrap(), None);
         assert_eq!(store.submission(&b.digest()).unwrap(), Some(b.clone()));
-        assert_eq!(store.newest().unwrap().unwrap().generation, 4);
+        let policies = |generation| store.policies_since(generation).unwrap().collect::<Vec<_>>();
+        assert_eq!(policies(0), [b.clone(), a.clone()]);
+        assert_eq!(policies(3), [a.clone(), b.clone()]);
         fs::write(store.record_path(4), "{").unwrap();
         assert!(matches!(store.record(4), Err(StateError::Damaged { .. })));
-        assert_eq!(store.newest().unwrap().unwrap().generation, 3);
+        assert_eq!(policies(4), std::slice::from_ref(&a));
         locked.forget(3).unwrap();
         assert_eq!(store.record(3).unwrap(), None);
+    }
+
+    #[test]
+    fn one_octet_that_changed_is_noticed_and_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let locked = Store::new(folder.path()).lock().unwrap();
+        let a = submission("allow: tcp/443");
+        locked.write(&record(1, &a), &a).unwrap();
+        drop(locked);
+        let locked = Store::new(folder.path()).lock().unwrap();
+        let store = locked.store();
+        let damage = |path: PathBuf, from: &str, to: &str| {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from));
+            fs::write(&path, text.replace(from, to)).unwrap();
+        };
+        damage(store.policy_path(&a.digest()), "443", "445");
+        let error = store.submission(&a.digest()).unwrap_err();
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+        assert_eq!(store.policies_since(1).unwrap().count(), 0);
+        locked.write(&record(1, &a), &a).unwrap();
+        assert_eq!(store.submission(&a.digest()).unwrap(), Some(a));
+
+        damage(store.record_path(1), "root", "boot");
+        let error = store.record(1).unwrap_err();
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
     }
 
     #[test]

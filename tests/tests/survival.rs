@@ -1,6 +1,6 @@
 //! Enforcement outlives the daemon, and nothing but `detach` ends it (datapath.md, section 9).
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use sg_tests::{
     each_setup,
     lab::{Arena, Outcome, Output, Probe, Setup, agent::POLICY, arena::Family, can_run},
@@ -135,6 +135,27 @@ fn a_first_attach_cuts_no_open_connection(setup: Setup) -> Result<()> {
         arena.agent.ok(&["detach", "--all"])?;
     }
     Ok(())
+}
+
+/// As after a reboot on a disk that has gone bad, with a policy folder that is no better.
+#[test]
+fn an_older_policy_that_is_whole_is_better_than_none() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut arena = Arena::start(Setup::HostTc, RULES)?;
+    arena.apply("inbound: [{allow: tcp/80, from: [PEER]}], outbound: []")?;
+    let newest = arena.agent.json(&["status"])?["digest"].as_str().context("no digest")?.to_owned();
+    arena.agent.kill()?;
+    arena.agent.ok(&["detach", "--all"])?;
+    not_enforced(&arena, "as after a reboot")?;
+
+    let path = arena.agent.folder().join(format!("state/policies/{newest}.json"));
+    let text = std::fs::read_to_string(&path)?;
+    ensure!(text.contains("tcp/80"), "{text}");
+    std::fs::write(&path, text.replace("tcp/80", "tcp/22"))?;
+    arena.agent.start_with("version: 1\ngroups: {g: {inbound: [{al")?;
+    enforced(&arena, "with the policy before")
 }
 
 #[test]

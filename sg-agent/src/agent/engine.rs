@@ -97,27 +97,29 @@ impl Engine {
         Ok(self.kernel.insert(kernel))
     }
 
-    /// The last policy that was in force: of the generation that the kernel has, else the newest on
-    /// disk.
+    /// The last policy that was in force and can be read: of the generation that the kernel has, else the
+    /// newest on disk.
     #[must_use]
     pub fn last_good(&self) -> Option<Candidate> {
-        let store = self.store.store();
         let generation = self.kernel.as_ref().map_or(0, Kernel::generation);
-        let record = match store.record(generation) {
-            Ok(Some(record)) => record,
-            _ => store.newest().ok()??,
-        };
-        let submission = store.submission(&record.policy).ok()??;
-        let loaded = submission.load(&crate::document::Limits::default());
-        match Candidate::of(loaded) {
-            Ok(candidate) => Some(candidate),
-            Err(diagnostics) => {
-                for diagnostic in diagnostics {
-                    warn!("the last good policy is not one any more: {diagnostic}");
-                }
-                None
+        let mut policies = match self.store.store().policies_since(generation) {
+            Ok(policies) => policies,
+            Err(error) => {
+                warn!("no former policy can be read: {error}");
+                return None;
             }
-        }
+        };
+        policies.find_map(|submission| {
+            let loaded = submission.load(&crate::document::Limits::default());
+            let refused = match Candidate::of(loaded) {
+                Ok(candidate) => return Some(candidate),
+                Err(diagnostics) => diagnostics,
+            };
+            for diagnostic in refused {
+                warn!("a former policy is not one any more: {diagnostic}");
+            }
+            None
+        })
     }
 
     /// The generation in force; 0: none.

@@ -1,0 +1,70 @@
+//! One file of the state folder: written whole or not at all, and never believed when it is damaged.
+//!
+//! It is one line of JSON and one with the SHA-256 of the first, in hexadecimal. A file is written beside,
+//! brought to the disk and renamed, so that after a loss of power there is the old one or the new one; the
+//! sum is for what disks do besides.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+
+use super::{StateError, hex};
+
+/// Reads a file, if it is there.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StateError::Io { operation: "read", path: path.to_owned(), source }),
+    };
+    let damaged = |message: String| StateError::Damaged { path: path.to_owned(), message };
+    let mut lines = bytes.split(|octet| *octet == b'\n');
+    let (Some(json), Some(sum)) = (lines.next(), lines.next()) else {
+        return Err(damaged("it has no checksum".to_owned()));
+    };
+    if sum != hex(&Sha256::digest(json)).as_bytes() {
+        return Err(damaged("its checksum is another".to_owned()));
+    }
+    serde_json::from_slice(json).map(Some).map_err(|error| damaged(error.to_string()))
+}
+
+/// Writes a file beside, has it reach the disk, and renames it over `path`.
+pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let failed = |operation| {
+        let path = path.to_owned();
+        move |source| StateError::Io { operation, path, source }
+    };
+    let mut bytes = serde_json::to_vec(value).map_err(|error| failed("write")(error.into()))?;
+    let sum = hex(&Sha256::digest(&bytes));
+    bytes.extend_from_slice(format!("\n{sum}\n").as_bytes());
+    let temporary = path.with_extension("tmp");
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed("write"))?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+    fs::rename(&temporary, path).map_err(failed("rename"))?;
+    if let Some(folder) = path.parent() {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))?;
+    }
+    Ok(())
+}
+
+/// Removes a file; one that is not there is removed already.
+pub(super) fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StateError::Io { operation: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
