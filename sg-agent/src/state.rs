@@ -13,6 +13,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, TryLockError},
     io,
@@ -84,6 +85,8 @@ pub struct LockedStore {
     store: Store,
     /// The policy that was last seen to be whole: it is not read again for each generation of it.
     whole: RefCell<String>,
+    /// The policy of each generation whose record was written or read by this process.
+    policies: RefCell<BTreeMap<u64, String>>,
     _lock: File,
 }
 
@@ -115,7 +118,12 @@ impl Store {
             .open(&path)
             .map_err(|source| StateError::Io { operation: "open", path: path.clone(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(LockedStore { store: self, whole: RefCell::default(), _lock: lock }),
+            Ok(()) => Ok(LockedStore {
+                store: self,
+                whole: RefCell::default(),
+                policies: RefCell::default(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.root }),
             Err(TryLockError::Error(source)) => Err(StateError::Io { operation: "lock", path, source }),
         }
@@ -240,7 +248,20 @@ impl LockedStore {
     /// They cannot be written; an older record of the same generation is then still whole.
     pub fn write(&self, record: &Record, submission: &Submission) -> Result<(), StateError> {
         self.keep(&record.policy, submission)?;
-        replace(&self.store.record_path(record.generation), record)
+        replace(&self.store.record_path(record.generation), record)?;
+        self.policies.borrow_mut().insert(record.generation, record.policy.clone());
+        Ok(())
+    }
+
+    /// The policy of a generation, if its record can be read.
+    fn policy_of(&self, generation: u64) -> Option<String> {
+        let mut known = self.policies.borrow_mut();
+        if let Some(policy) = known.get(&generation) {
+            return Some(policy.clone());
+        }
+        let policy = self.store.record(generation).ok()??.policy;
+        known.insert(generation, policy.clone());
+        Some(policy)
     }
 
     /// Keeps the texts of a policy. Those that are kept and whole stay as they are.
@@ -282,6 +303,7 @@ impl LockedStore {
     ///
     /// The record cannot be removed.
     pub fn forget(&self, generation: u64) -> Result<(), StateError> {
+        self.policies.borrow_mut().remove(&generation);
         remove(&self.store.record_path(generation))
     }
 
@@ -301,8 +323,9 @@ impl LockedStore {
         for generation in old.iter().chain(rest) {
             if *generation != in_force && old.contains(generation) {
                 remove(&self.store.record_path(*generation))?;
-            } else if let Ok(Some(record)) = self.store.record(*generation) {
-                policies.push(record.policy);
+                self.policies.borrow_mut().remove(generation);
+            } else {
+                policies.extend(self.policy_of(*generation));
             }
         }
         let path = self.store.policies();

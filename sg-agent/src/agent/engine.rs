@@ -288,7 +288,10 @@ impl Engine {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
         };
         let generation = kernel.generation();
-        let recorded = self.store.store().record(generation).ok().flatten();
+        let recorded = match &self.in_force {
+            Some(in_force) if in_force.record.generation == generation => Some(in_force.record.clone()),
+            _ => self.store.store().record(generation).ok().flatten(),
+        };
         let is_in_force = generation > 0
             && recorded.as_ref().is_some_and(|record| record.image == hex(&plan.image.digest()))
             && (self.in_force.is_some()
