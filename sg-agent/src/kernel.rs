@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod fallback;
 mod flows;
+mod grace;
 mod hooks;
 pub mod links;
 mod load;
@@ -42,7 +43,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use sg_common::abi::Control;
 
-use self::{attachment::Record, hooks::Held, pins::Pins, set::Set};
+use self::{attachment::Record, grace::Grace, hooks::Held, pins::Pins, set::Set};
 pub use self::{
     attachment::{AttachRequest, Attached, HookChoice, HookKind, HookState, Side},
     counters::ZoneCounters,
@@ -149,8 +150,8 @@ pub struct Kernel {
     set: Set,
     held: Held,
     records: BTreeMap<u32, Record>,
-    /// Programs may still read the buffer that is not in force.
-    buffer_is_warm: bool,
+    /// Until when programs may still read the buffer that is not in force.
+    grace: Grace,
 }
 
 impl Kernel {

@@ -8,6 +8,7 @@ use super::{
     DetachReport, Kernel, KernelError, Opened, Paths, Settings, Sizes,
     attachment::Record,
     detach,
+    grace::Grace,
     hooks::{Held, running_pinned},
     load::{self, MapSizes},
     pins::{Pins, remove_tree, versions},
@@ -32,7 +33,7 @@ pub(super) fn open(
         set,
         held: Held::default(),
         records: BTreeMap::new(),
-        buffer_is_warm: true,
+        grace: Grace::begin(),
     };
     kernel.tune(settings);
     if opened == Opened::Adopted {

@@ -10,7 +10,8 @@
 use sg_common::abi::map;
 
 use super::{
-    Kernel, KernelError, attachment::RecordedHook, load, load::MapSizes, pins::remove_tree, set::Set, syscall,
+    Kernel, KernelError, attachment::RecordedHook, grace::Grace, load, load::MapSizes, pins::remove_tree,
+    set::Set, syscall,
 };
 
 impl Kernel {
@@ -76,7 +77,7 @@ impl Kernel {
             return Err(error);
         }
         syscall::grace_period();
-        self.buffer_is_warm = false;
+        self.grace = Grace::Over;
         self.set.carry_counters(&old)?;
         remove_tree(&old.folder)
     }
