@@ -24,8 +24,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     setup::run()?;
     let object = build::bench_object()?;
-    build::binaries(&["sg-bench"], true)?;
+    build::binaries(&["sg-bench", "sg-agent"], true)?;
     let mut bench = Command::new(workspace::binary("sg-bench", true));
     bench.current_dir(workspace::root()).args(&options.arguments).env("SG_BENCH_OBJECT", object);
+    bench.env(workspace::AGENT_VAR, workspace::binary("sg-agent", true));
     run::run(&mut bench)
 }

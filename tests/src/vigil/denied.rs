@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 
 use super::{Stop, Watcher, joined, spawn};
 use crate::{
-    lab::{Arena, Namespace, arena::Family, traffic::bind_udp},
+    lab::{Arena, arena::Family, traffic::bind_udp},
     packet::{Packet, PacketSocket, Tcp, Udp},
 };
 
@@ -34,12 +34,13 @@ impl Denied {
     pub(super) fn send(arena: &Arena, start: Instant, stop: &Stop) -> Result<Self> {
         let arrived = Arc::default();
         let mut listeners = Vec::new();
-        let ends: [(&Namespace, fn(&Arena, Family) -> std::net::IpAddr); 2] =
-            [(arena.instance(), Arena::instance_address), (arena.peer(), Arena::peer_address)];
-        for (namespace, address) in ends {
-            for family in Family::ALL {
-                let target = SocketAddr::new(address(arena, family), SHUT);
-                let socket = namespace.enter(|| bind_udp(target))?;
+        for family in Family::ALL {
+            let ends = [
+                (arena.instance(), arena.instance_address(family)),
+                (arena.peer(), arena.peer_address(family)),
+            ];
+            for (namespace, address) in ends {
+                let socket = namespace.enter(|| bind_udp(SocketAddr::new(address, SHUT)))?;
                 let (stop, arrived) = (stop.clone(), Arc::clone(&arrived));
                 listeners.push(spawn("listener", move || listen(&socket, start, &stop, &arrived))?);
             }

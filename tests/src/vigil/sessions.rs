@@ -124,7 +124,7 @@ fn talk(connection: Connection, start: Instant, stop: &Stop) -> Result<Told> {
             Ok(answer) if answer == question => {}
             Ok(answer) => bail!("{answer:?} came back for {question:?}"),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                bail!("cut {:?} after the beginning", last)
+                bail!("cut {last:?} after the beginning")
             }
             Err(error) => return Err(error.into()),
         }

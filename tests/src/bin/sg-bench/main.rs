@@ -3,9 +3,10 @@
 //! The programs run under test-run, with sources that rotate so that caches do not flatter; what an
 //! empty program costs that changes the packet in the same way is taken off. Each figure is the
 //! median of several runs, in nanoseconds. The tables go to standard output and into
-//! `target/bench.json`.
+//! `target/bench.json`. After them comes what a change of policy costs, by the agent itself.
 
 mod cases;
+mod change;
 
 use std::{env, fs, io::Write as _, process::ExitCode};
 
@@ -14,6 +15,7 @@ use serde_json::json;
 use sg_tests::syscall;
 
 use cases::{Bench, Figure, cases};
+use change::Change;
 
 fn main() -> ExitCode {
     match run() {
@@ -55,6 +57,23 @@ fn run() -> Result<()> {
     for (program, count) in &verified {
         writeln!(out, "| `{program}` | {count} |")?;
     }
+    let changes = change::changes(if is_short { 3 } else { 11 })?;
+    writeln!(
+        out,
+        "\n### Changes (ms)\n\n| change | median | most | compile | write, read back, flip | agent's memory (MiB) |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |"
+    )?;
+    for Change { what, milliseconds: [median, most], of_which: [compile, publish], memory } in &changes {
+        writeln!(out, "| {what} | {median:.1} | {most:.1} | {compile:.1} | {publish:.1} | {memory:.0} |")?;
+    }
+    let changes: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            json!({"change": change.what, "median_ms": change.milliseconds[0], "most_ms": change.milliseconds[1],
+                   "compile_ms": change.of_which[0], "publish_ms": change.of_which[1],
+                   "agent_mib": change.memory})
+        })
+        .collect();
     let rows: Vec<_> = figures
         .iter()
         .map(|figure| {
@@ -62,7 +81,10 @@ fn run() -> Result<()> {
                    "empty_ns": figure.empty, "image_bytes": figure.image_bytes})
         })
         .collect();
-    fs::write("target/bench.json", serde_json::to_string_pretty(&json!({"cases": rows}))?)
-        .context("target/bench.json")?;
+    fs::write(
+        "target/bench.json",
+        serde_json::to_string_pretty(&json!({"cases": rows, "changes": changes}))?,
+    )
+    .context("target/bench.json")?;
     Ok(())
 }
