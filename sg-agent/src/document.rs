@@ -37,7 +37,7 @@ mod tests;
 
 pub use self::{
     diagnostic::{Diagnostic, Severity},
-    files::{Disk, Files, NoFiles},
+    files::{Disk, Files, NoFiles, documents, is_document},
     limits::Limits,
     names::{icmp_name, icmp_number, protocol_name, protocol_number},
     schema::schema,
@@ -85,20 +85,27 @@ pub struct Source {
 /// are read in name order, and merges them into one policy.
 #[must_use]
 pub fn load(paths: &[PathBuf], limits: &Limits) -> Loaded {
+    load_with(paths, &Disk, limits)
+}
+
+/// As [`load`]; list files come from `files`.
+#[must_use]
+pub fn load_with(paths: &[PathBuf], files: &dyn Files, limits: &Limits) -> Loaded {
     let mut report = Report::new(*limits);
-    let mut documents = Vec::new();
+    let mut read = Vec::new();
     for path in paths {
-        match files::documents(path) {
+        match documents(path) {
             Ok(found) => {
-                documents.extend(found.into_iter().map(|path| {
-                    let bytes = files::read_document(&path, report.bytes_left(limits.document_bytes));
-                    (path.display().to_string(), report.charge(bytes))
+                read.extend(found.into_iter().map(|found| {
+                    let limit = report.bytes_left(limits.document_bytes);
+                    let bytes = files::read_document(&found, found == *path, limit);
+                    (found.display().to_string(), report.charge(bytes))
                 }));
             }
-            Err(message) => documents.push((path.display().to_string(), Err(message))),
+            Err(message) => read.push((path.display().to_string(), Err(message))),
         }
     }
-    assemble(documents, &Disk, report)
+    assemble(read, files, report)
 }
 
 /// Reads one document from memory. Prefix lists with a `file` are errors: there are no files.

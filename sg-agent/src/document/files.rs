@@ -1,6 +1,7 @@
 //! The only place of the document reader that touches the file system.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -46,20 +47,20 @@ impl Files for NoFiles {
     }
 }
 
-/// The documents that `path` names: itself, or those in the directory in name order. Hidden files
-/// are none, as for the shell's `*`.
-pub(super) fn documents(path: &Path) -> Result<Vec<PathBuf>, String> {
+/// The documents that `path` names: itself, or those in the directory in name order.
+///
+/// # Errors
+///
+/// The directory cannot be read, or holds none: why, as a diagnostic says it.
+pub fn documents(path: &Path) -> Result<Vec<PathBuf>, String> {
     let metadata = fs::metadata(path).map_err(|error| unreadable(&error))?;
     if !metadata.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(|error| unreadable(&error))? {
-        let entry = entry.map_err(|error| unreadable(&error))?;
-        let name = PathBuf::from(entry.file_name());
-        let kind = name.extension().and_then(|extension| extension.to_str());
-        let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
-        if matches!(kind, Some("yaml" | "yml" | "json")) && !hidden {
+        let name = entry.map_err(|error| unreadable(&error))?.file_name();
+        if is_document(&name) {
             found.push(path.join(name));
         }
     }
@@ -70,8 +71,19 @@ pub(super) fn documents(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Reads a document of at most `limit` bytes. It may be a pipe, as `check /dev/stdin` needs.
-pub(super) fn read_document(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
+/// Whether a file of this name in a folder is a document. Hidden files are none, as for the shell's `*`.
+#[must_use]
+pub fn is_document(name: &OsStr) -> bool {
+    let kind = Path::new(name).extension().and_then(OsStr::to_str);
+    matches!(kind, Some("yaml" | "yml" | "json")) && !name.as_encoded_bytes().starts_with(b".")
+}
+
+/// Reads a document of at most `limit` bytes. One that was named itself may be a pipe, as `check
+/// /dev/stdin` needs; one that lies in a folder may not, lest the reader wait there.
+pub(super) fn read_document(path: &Path, is_named: bool, limit: usize) -> Result<Vec<u8>, String> {
+    if !is_named {
+        return bounded(Disk.read(path, limit), limit);
+    }
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     bounded(read(file, limit), limit)
 }

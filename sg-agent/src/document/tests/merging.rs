@@ -166,7 +166,7 @@ fn what_the_file_system_refuses_is_an_error_like_any_other() {
 }
 
 #[test]
-fn a_fifo_in_place_of_a_list_stops_nothing() {
+fn a_fifo_in_place_of_a_list_or_a_document_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let made = std::process::Command::new("mkfifo").arg(folder.join("list.txt")).status().unwrap();
@@ -175,5 +175,12 @@ fn a_fifo_in_place_of_a_list_stops_nothing() {
     assert_eq!(
         told_at(folder, &[document]),
         ["p.yaml:2:26: error: the list file `list.txt`: cannot be read: not a regular file"]
+    );
+    let documents = folder.join("documents");
+    std::fs::create_dir(&documents).unwrap();
+    std::fs::rename(folder.join("list.txt"), documents.join("a.yaml")).unwrap();
+    assert_eq!(
+        told_at(folder, &[documents]),
+        ["documents/a.yaml:1:1: error: cannot be read: not a regular file"]
     );
 }
