@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 pub mod cut;
 pub mod desired;
 pub mod engine;
+mod files;
 pub mod history;
 mod memory;
 mod notify;
@@ -29,6 +30,7 @@ pub mod plan;
 mod sources;
 pub mod steps;
 mod trial;
+mod watch;
 pub mod zones;
 
 use self::{
@@ -37,11 +39,12 @@ use self::{
     own::Connection,
     plan::Candidate,
     trial::Ended,
+    watch::Watch,
 };
 use crate::{
     config::{Config, OnChange},
     control::server,
-    document::{self, Limits},
+    document::{Limits, Loaded},
     enforced::Enforced,
     failure::{Exit, Failure},
     kernel::{Paths, Settings, Sizes},
@@ -93,6 +96,8 @@ pub enum Event {
     Counters(Grouping, Option<String>, Reply<Counters>),
     /// Interfaces or addresses have changed.
     InterfacesChanged,
+    /// Files that the policy is read from have changed.
+    FilesChanged,
     /// SIGTERM or SIGINT.
     Shutdown,
 }
@@ -127,9 +132,9 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 struct Agent {
     engine: Engine,
-    policy: Option<PathBuf>,
+    watch: Watch,
     started: Timestamp,
-    last_error: Option<String>,
+    last_error: Option<Failure>,
     retry: Option<Instant>,
 }
 
@@ -146,7 +151,7 @@ impl Agent {
         let engine = Engine::open(Paths { bpffs: options.bpffs.clone() }, sizes, settings, store)?;
         let mut agent = Self {
             engine,
-            policy: policy_path(&options),
+            watch: Watch::new(files::policy_path(&options), options.config.watch),
             started: Timestamp::now(),
             last_error: None,
             retry: None,
@@ -169,6 +174,8 @@ impl Agent {
 
     /// Puts the first policy in force: the one that is named, else the last good one.
     fn start(&mut self) -> Result<(), Failure> {
+        // Also where a trial goes on: what the files say from then on is news.
+        let loaded = self.watch.read();
         match self.engine.resume_trial() {
             Ok(true) => return Ok(()),
             Ok(false) => {}
@@ -178,7 +185,7 @@ impl Agent {
             }
         }
         let order = Order::event("the agent was started");
-        let named = self.policy.clone().map(|path| load(&path));
+        let named = loaded.map(|loaded| self.read_files(loaded));
         let refused = match named {
             Some(Ok(candidate)) => match self.engine.apply(candidate, &order) {
                 Ok(_) => return Ok(()),
@@ -212,12 +219,11 @@ impl Agent {
                 _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),
             };
             let trial = self.engine.confirm_by().map(|(at, _)| at.into());
-            let event = match [self.retry, trial].into_iter().flatten().min() {
-                None => events.recv().await,
-                Some(at) => tokio::select! {
-                    event = events.recv() => event,
-                    () = sleep_until(at) => Some(Event::InterfacesChanged),
-                },
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = at([self.retry, trial].into_iter().flatten().min()) => Some(Event::InterfacesChanged),
+                // Nothing takes the place of a policy on trial: files wait until it is over.
+                () = self.watch.changed(), if trial.is_none() => Some(Event::FilesChanged),
             };
             self.look_at_trial();
             match event {
@@ -274,26 +280,9 @@ impl Agent {
                     self.refuse(&failure);
                 }
             }
+            Event::FilesChanged => self.follow_files(),
             // The loop ends before it comes here.
             Event::Shutdown => {}
-        }
-    }
-
-    fn reload(&mut self) -> Result<Applied, Failure> {
-        let Some(path) = self.policy.clone() else {
-            let failure =
-                Failure::new(Exit::Failed, "reload the policy", "the agent was started without one");
-            return Err(failure.with_remedy("use `sg-agent apply`, or start it with --policy"));
-        };
-        match load(&path) {
-            Ok(candidate) => {
-                let terms = Terms { author: "root".to_owned(), ..Terms::default() };
-                self.change(candidate, "reload", terms)
-            }
-            Err(failure) => {
-                self.refuse(&failure);
-                Err(failure)
-            }
         }
     }
 
@@ -365,7 +354,7 @@ impl Agent {
             error!("{diagnostic}");
         }
         error!("{failure}");
-        self.last_error = Some(failure.to_string());
+        self.last_error = Some(failure.clone());
     }
 
     fn enforced(&self) -> Result<Option<Enforced>, Failure> {
@@ -380,14 +369,17 @@ impl Agent {
             None => Status::default(),
         };
         status.problems.extend_from_slice(self.engine.problems());
+        status.problems.extend(self.watch.problem());
         status.confirm_by = self.engine.confirm_by().map(|(_, shown)| shown.to_owned());
         status.agent = AgentStatus {
             running: true,
             pid: Some(std::process::id()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             started: Some(timestamp(self.started)),
-            policy: self.policy.as_ref().map(|path| path.display().to_string()),
-            last_error: self.last_error.clone(),
+            policy: self.watch.policy().map(|path| path.display().to_string()),
+            watching: self.watch.is_on(),
+            last_error: self.last_error.as_ref().map(ToString::to_string),
+            last_diagnostics: self.last_error.iter().flat_map(first_diagnostics).collect(),
         };
         Ok(status)
     }
@@ -433,12 +425,18 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
     let _ = reply.send(result);
 }
 
-/// Reads the policy at `path`.
-fn load(path: &Path) -> Result<Candidate, Failure> {
-    read(
-        document::load(&[path.to_owned()], &Limits::default()),
-        &format!("read the policy {}", path.display()),
-    )
+/// As many of a failure's diagnostics as `status` shows: the log has all of them.
+fn first_diagnostics(failure: &Failure) -> impl Iterator<Item = String> + '_ {
+    const SHOWN: usize = 10;
+    failure.diagnostics.iter().take(SHOWN).cloned()
+}
+
+/// Returns at that moment; never without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The policy of what was read, or a failure with all that is wrong with it.
@@ -446,7 +444,7 @@ fn load(path: &Path) -> Result<Candidate, Failure> {
 /// # Errors
 ///
 /// The policy is not valid.
-pub fn read(loaded: document::Loaded, what: &str) -> Result<Candidate, Failure> {
+pub fn read(loaded: Loaded, what: &str) -> Result<Candidate, Failure> {
     let errors = loaded.errors.len();
     Candidate::of(loaded).map_err(|diagnostics| {
         let why = match errors {
@@ -456,16 +454,6 @@ pub fn read(loaded: document::Loaded, what: &str) -> Result<Candidate, Failure> 
         Failure::new(Exit::Invalid, what, why)
             .with_remedy("nothing was changed; correct it and try again")
             .with_diagnostics(diagnostics.iter().map(ToString::to_string).collect())
-    })
-}
-
-/// The policy that the agent reads: what the command line names, else the settings, else the
-/// default folder if there is one.
-fn policy_path(options: &Options) -> Option<PathBuf> {
-    let named = options.policy.clone().or_else(|| options.config.policy.clone());
-    named.or_else(|| {
-        let default = Path::new(DEFAULT_POLICY);
-        default.is_dir().then(|| default.to_owned())
     })
 }
 

@@ -20,6 +20,8 @@ pub const DEFAULT_PATH: &str = "/etc/sg-agent/agent.toml";
 pub struct Config {
     /// The policy: a document or a folder of documents.
     pub policy: Option<PathBuf>,
+    /// Whether changes of the policy's files are followed.
+    pub watch: bool,
     /// What is logged to standard error.
     pub log: LogLevel,
     /// What happens to live flows when the policy changes.
@@ -36,6 +38,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: None,
+            watch: true,
             log: LogLevel::Info,
             on_change: OnChange::Revalidate,
             flows: Flows::default(),
@@ -320,12 +323,12 @@ mod tests {
     #[test]
     fn settings_take_effect() {
         let config = parse(
-            "policy = \"p.yaml\"\nlog = \"debug\"\non_change = \"keep\"\n[flows]\ncapacity = 4096\n\
+            "policy = \"p.yaml\"\nwatch = false\nlog = \"debug\"\non_change = \"keep\"\n[flows]\ncapacity = 4096\n\
              [timeouts]\ntcp_established = 60\nudp = 5\n[sizes]\nzones = 3\n",
         )
         .unwrap();
         assert_eq!(config.policy.as_deref(), Some(Path::new("p.yaml")));
-        assert_eq!((config.log, config.on_change), (LogLevel::Debug, OnChange::Keep));
+        assert_eq!((config.watch, config.log, config.on_change), (false, LogLevel::Debug, OnChange::Keep));
         assert_eq!((config.flows.capacity, config.sizes.zones), (4096, 3));
         assert_eq!(config.timeouts.seconds(), [30, 60, 10, 5, 180, 30, 600, 30]);
     }
@@ -339,6 +342,7 @@ mod tests {
             ("[flows]\ncapacity = -1\n", "flows.capacity is -1, expected 1024 to 67108864"),
             ("[sizes]\nevents_bytes = 5000\n", "expected a power of two"),
             ("on_change = \"drop\"\n", "unknown variant `drop`"),
+            ("watch = \"yes\"\n", "invalid type: string \"yes\", expected a boolean"),
             ("x = \n", "agent.toml:1:"),
         ];
         for (text, expected) in rows {

@@ -43,6 +43,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use sg_common::abi::Control;
 
+pub(crate) use self::syscall::readiness;
 use self::{attachment::Record, grace::Grace, hooks::Held, pins::Pins, set::Set};
 pub use self::{
     attachment::{AttachRequest, Attached, HookChoice, HookKind, HookState, Side},

@@ -65,10 +65,15 @@ impl Status {
         );
         writeln!(out, "{:<14}{}", "agent", style.paint(Tone::Good, &text))?;
         if let Some(policy) = &agent.policy {
-            field(out, style, "reloads from", policy)?;
+            let when = if agent.watching { "as its files change" } else { "when told to" };
+            field(out, style, "reloads from", &format!("{policy}, {when}"))?;
         }
         if let Some(error) = &agent.last_error {
             field(out, style, "last error", error)?;
+        }
+        for diagnostic in &agent.last_diagnostics {
+            // The place and the error; the line itself is in the log.
+            field(out, style, "", diagnostic.lines().next().unwrap_or_default())?;
         }
         Ok(())
     }

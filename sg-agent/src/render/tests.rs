@@ -179,9 +179,14 @@ fn status() -> Status {
             version: Some(text("0.1.0")),
             started: Some(text("2026-11-23T13:59:58Z")),
             policy: Some(text("/etc/sg-agent/policy.d")),
+            watching: true,
             last_error: Some(text(
                 "read the policy /etc/sg-agent/policy.d: it has 2 errors; nothing was changed; correct it and try again",
             )),
+            last_diagnostics: vec![
+                text("policy.d/a.yaml:3:5: error: unknown key `inbond`\n        inbond:\n        ^"),
+                text("policy.d/b.yaml:1:1: error: cannot be read: not a regular file"),
+            ],
         },
         generation: 7,
         applied: Some(text("2026-11-23T14:00:00Z")),
@@ -239,9 +244,11 @@ fn status_of_a_running_agent() {
         table(&status()),
         "\
 agent         running, process 812, version 0.1.0, since 2026-11-23T13:59:58Z
-reloads from  /etc/sg-agent/policy.d
+reloads from  /etc/sg-agent/policy.d, as its files change
 last error    read the policy /etc/sg-agent/policy.d: it has 2 errors; nothing was changed; correct
               it and try again
+              policy.d/a.yaml:3:5: error: unknown key `inbond`
+              policy.d/b.yaml:1:1: error: cannot be read: not a regular file
 generation    7, applied 2026-11-23T14:00:00Z
 policy        0123456789abcdef: 9 rules from policy.yaml
 

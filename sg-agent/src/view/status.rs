@@ -44,8 +44,14 @@ pub struct AgentStatus {
     pub started: Option<String>,
     /// The policy that a reload reads.
     pub policy: Option<String>,
+    /// Whether changes of its files are followed without a reload.
+    #[serde(default)]
+    pub watching: bool,
     /// Why the latest change was refused; nothing once one succeeds.
     pub last_error: Option<String>,
+    /// What was wrong with that policy: the first errors, as people read them.
+    #[serde(default)]
+    pub last_diagnostics: Vec<String>,
 }
 
 /// One attached interface.

@@ -1,0 +1,59 @@
+//! What the policy's files say is put in force: when the agent is told to, and when they change.
+
+use std::path::{Path, PathBuf};
+
+use super::{Agent, DEFAULT_POLICY, Options, Terms, plan::Candidate};
+use crate::{
+    document::Loaded,
+    failure::{Exit, Failure},
+    view::Applied,
+};
+
+impl Agent {
+    /// Puts in force what the files say now, whatever they said before.
+    pub(super) fn reload(&mut self) -> Result<Applied, Failure> {
+        const WHAT: &str = "reload the policy";
+        // Else the files would count as looked at.
+        if let Err(failure) = self.engine.not_on_trial(WHAT) {
+            return self.told(Err(failure));
+        }
+        let Some(loaded) = self.watch.read() else {
+            let failure = Failure::new(Exit::Failed, WHAT, "the agent was started without one");
+            return Err(failure.with_remedy("use `sg-agent apply`, or start it with --policy"));
+        };
+        self.change_to_files(loaded, "reload", "root")
+    }
+
+    /// Puts in force what the policy's files say now, if they say something else than before. What came
+    /// otherwise meanwhile, by `apply` or `rollback`, is not undone by files that stay as they are.
+    pub(super) fn follow_files(&mut self) {
+        if let Some(loaded) = self.watch.look() {
+            // Nobody waits for it: it is logged, and kept for `status`.
+            let _ = self.change_to_files(loaded, "the policy's files changed", "agent");
+        }
+    }
+
+    fn change_to_files(&mut self, loaded: Loaded, cause: &str, author: &str) -> Result<Applied, Failure> {
+        let terms = Terms { author: author.to_owned(), ..Terms::default() };
+        match self.read_files(loaded) {
+            Ok(candidate) => self.change(candidate, cause, terms),
+            Err(failure) => self.told(Err(failure)),
+        }
+    }
+
+    /// The policy that its files say, or all that is wrong with it.
+    pub(super) fn read_files(&self, loaded: Loaded) -> Result<Candidate, Failure> {
+        let path = self.watch.policy().unwrap_or(Path::new(DEFAULT_POLICY));
+        super::read(loaded, &format!("read the policy {}", path.display()))
+    }
+}
+
+/// The policy that the agent reads: what the command line names, else the settings, else the
+/// default folder if there is one.
+pub(super) fn policy_path(options: &Options) -> Option<PathBuf> {
+    let named = options.policy.clone().or_else(|| options.config.policy.clone());
+    named.or_else(|| {
+        let default = Path::new(DEFAULT_POLICY);
+        default.is_dir().then(|| default.to_owned())
+    })
+}
