@@ -46,7 +46,7 @@ impl Stage {
     fn set(setup: Setup) -> Result<Self> {
         let mut arena = Arena::without_agent(setup)?;
         let stranger = stranger::arrive(&arena)?;
-        arena.agent.write("agent.toml", &format!("[flows]\ncapacity = {CAPACITY}\n"))?;
+        arena.agent.settings(&format!("[flows]\ncapacity = {CAPACITY}\n"))?;
         let policy = arena.policy(RULES);
         arena.agent.start_with(&policy)?;
         let services = Services::open(arena.instance(), &[], &[PORT])?;

@@ -25,7 +25,7 @@ const NOTHING: &str = "inbound: [], outbound: []";
 
 fn start(setup: Setup, settings: &str, rules: &str) -> Result<Arena> {
     let mut arena = Arena::without_agent(setup)?;
-    arena.agent.write("agent.toml", settings)?;
+    arena.agent.settings(settings)?;
     let policy = arena.policy(rules);
     arena.agent.start_with(&policy)?;
     Ok(arena)
@@ -53,7 +53,7 @@ fn keep_lets_tracked_flows_live_on(setup: Setup) -> Result<()> {
     // The same connection ends where the setting is the other.
     arena.apply(TRACKED)?;
     let mut open = arena.connect_in(Family::V4, 443)?.context("443 is closed")?;
-    arena.agent.write("agent.toml", "on_change = \"revalidate\"\n")?;
+    arena.agent.settings("on_change = \"revalidate\"\n")?;
     arena.agent.restart()?;
     ensure!(open.works()?, "a restart changes no policy");
     arena.apply(NOTHING)?;

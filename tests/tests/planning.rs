@@ -69,7 +69,7 @@ fn what_it_names_as_cut_is_cut_and_the_rest_lives(setup: Setup) -> Result<()> {
 
 fn nothing_is_cut_where_flows_are_kept(setup: Setup) -> Result<()> {
     let mut arena = Arena::without_agent(setup)?;
-    arena.agent.write("agent.toml", "on_change = \"keep\"\n")?;
+    arena.agent.settings("on_change = \"keep\"\n")?;
     let policy = arena.policy(TRACKED);
     arena.agent.start_with(&policy)?;
     let mut connection = open(&arena, Family::V4, 443)?;

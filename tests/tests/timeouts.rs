@@ -43,7 +43,7 @@ fn rules() -> String {
 /// An arena whose agent has read [`SETTINGS`] and is dead.
 fn with_dead_agent(setup: Setup) -> Result<Arena> {
     let mut arena = Arena::without_agent(setup)?;
-    arena.agent.write("agent.toml", SETTINGS)?;
+    arena.agent.settings(SETTINGS)?;
     let policy = arena.policy(&rules());
     arena.agent.start_with(&policy)?;
     arena.agent.kill()?;
@@ -329,7 +329,7 @@ fn other_timeouts_hold_from_the_next_start_of_the_agent(setup: Setup) -> Result<
     let policy = arena.policy(&rules());
     arena.agent.start_with(&policy)?;
     for (seconds, expected) in [(60, "allowed"), (1, "no_rule")] {
-        arena.agent.write("agent.toml", &format!("[timeouts]\nudp = {seconds}\n"))?;
+        arena.agent.settings(&format!("[timeouts]\nudp = {seconds}\n"))?;
         arena.agent.restart()?;
         let (hand, kind) = (Hand::take(&arena)?, Kind::UdpOneWay);
         hand.judged("a question", "inbound", "allowed", |family| kind.question(family, seconds))?;

@@ -1,7 +1,7 @@
 //! One agent: its folder, its process, and the ways to start and end it.
 //!
 //! The policy it is started with is the file that [`Agent::apply`] and [`Agent::reload`] rewrite, so
-//! there is never a doubt which policy a restart means.
+//! there is never a doubt which policy a restart means; but for [`Agent::start_at`].
 
 use std::{
     fs::{self, File},
@@ -28,6 +28,7 @@ pub struct Agent {
     cli: Cli,
     daemon: Option<Child>,
     starts: u32,
+    policy: String,
     _folder: TempDir,
 }
 
@@ -47,7 +48,7 @@ impl Agent {
     pub fn new(machine: &Namespace) -> Result<Self> {
         let folder = super::folder()?;
         let cli = Cli::new(machine, folder.path(), "sg-agent")?;
-        Ok(Self { cli, daemon: None, starts: 0, _folder: folder })
+        Ok(Self { cli, daemon: None, starts: 0, policy: POLICY.to_owned(), _folder: folder })
     }
 
     /// Writes the policy and starts the daemon with it.
@@ -56,6 +57,15 @@ impl Agent {
     /// It does not become ready: the error shows its log.
     pub fn start_with(&mut self, policy: &str) -> Result<()> {
         self.write(POLICY, policy)?;
+        self.start()
+    }
+
+    /// Starts the daemon, now and from now on, with the policy of this name: a file or a folder.
+    ///
+    /// # Errors
+    /// It does not become ready: the error shows its log.
+    pub fn start_at(&mut self, policy: &str) -> Result<()> {
+        policy.clone_into(&mut self.policy);
         self.start()
     }
 
@@ -71,7 +81,7 @@ impl Agent {
         let notify = self.folder().join(format!("notify-{}", self.starts));
         let socket = UnixDatagram::bind(&notify)?;
         let log = File::create(self.log_path())?;
-        let mut command = self.cli.command(&["run", "--config", "agent.toml", "--policy", POLICY])?;
+        let mut command = self.cli.command(&["run", "--config", "agent.toml", "--policy", &self.policy])?;
         command.env("NOTIFY_SOCKET", &notify).stdout(log.try_clone()?).stderr(log);
         // A group of its own: an interrupt at the terminal is for the lab, which then ends the agent.
         let mut child = command.process_group(0).spawn().context("start the daemon")?;

@@ -32,13 +32,23 @@ impl Cli {
     /// # Errors
     /// The folder cannot be written.
     pub fn new(namespace: &Namespace, folder: &Path, name: &str) -> Result<Self> {
-        fs::write(folder.join("agent.toml"), "")?;
         fs::create_dir_all(folder.join("state"))?;
-        Ok(Self {
+        let cli = Self {
             namespace: namespace.clone(),
             folder: folder.to_owned(),
             bpffs: format!("/sys/fs/bpf/{name}"),
-        })
+        };
+        cli.settings("")?;
+        Ok(cli)
+    }
+
+    /// Writes the daemon's settings, without the watching of files: a test that rewrites the policy says
+    /// itself when it is to be read.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn settings(&self, settings: &str) -> Result<()> {
+        self.write("agent.toml", &format!("watch = false\n{settings}"))
     }
 
     /// The folder that commands run in: relative paths are relative to it.

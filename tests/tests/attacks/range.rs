@@ -146,7 +146,7 @@ impl Range {
     /// With other rules, more keys of the interface's entry, and the agent's own settings.
     pub(crate) fn with(setup: Setup, rules: &str, keys: &str, settings: &str) -> Result<Self> {
         let mut arena = Arena::without_agent(setup)?;
-        arena.agent.write("agent.toml", settings)?;
+        arena.agent.settings(settings)?;
         arena.agent.start_with(&policy(setup, rules, keys))?;
         Self::around(arena)
     }
