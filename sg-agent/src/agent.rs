@@ -185,7 +185,7 @@ impl Agent {
             }
         }
         let order = Order::event("the agent was started");
-        let named = loaded.map(|loaded| self.read_files(loaded));
+        let named = loaded.map(|loaded| self.read_files(loaded).and_then(|candidate| self.wanted(candidate)));
         let refused = match named {
             Some(Ok(candidate)) => match self.engine.apply(candidate, &order) {
                 Ok(_) => return Ok(()),
@@ -300,8 +300,8 @@ impl Agent {
     /// none is named; of a policy on trial, the former one.
     fn rollback(&mut self, generation: Option<u64>, author: String) -> Result<Applied, Failure> {
         const WHAT: &str = "roll back";
-        if let Some(applied) = self.engine.give_up()?
-            && generation.is_none()
+        if generation.is_none()
+            && let Some(applied) = self.engine.give_up()?
         {
             return Ok(applied);
         }
@@ -315,9 +315,18 @@ impl Agent {
             return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("see `sg-agent history`"));
         };
         let candidate = self.engine.kept(&wanted.policy)?;
+        self.engine.give_up()?;
         let cause = format!("rollback to {}", wanted.generation);
         let order = Order { occasion: Occasion::Request, author, cause, own: None };
         self.engine.apply(candidate, &order)
+    }
+
+    /// A policy that nobody asks for by name, unless it was on trial and nobody confirmed it.
+    fn wanted(&self, candidate: Candidate) -> Result<Candidate, Failure> {
+        match self.engine.refusal(&candidate) {
+            Some(failure) => Err(failure),
+            None => Ok(candidate),
+        }
     }
 
     fn history(&self) -> Result<History, Failure> {

@@ -6,9 +6,10 @@
 //!
 //! ```text
 //! lock                      held by the running agent
-//! generations/0000000007.json   one record a generation; the newest few are kept
+//! generations/0000000007.json   one record a generation; those of the newest policies are kept
 //! policies/DIGEST.json      the documents and list files of a policy, by their digest
 //! trial.json                a policy that waits for its confirmation, and the one before it
+//! refused.json              the digest of the last one that waited in vain
 //! ```
 
 use std::{
@@ -26,15 +27,21 @@ mod record;
 mod submission;
 mod trial;
 
-use self::file::{read, remove, replace};
+use self::file::{read, remove, rename, replace};
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
     trial::TrialRecord,
 };
 
-/// How many generations are kept.
+/// How many policies are kept.
 const KEPT: usize = 16;
+/// How many generations of one policy are.
+const KEPT_OF_ONE: usize = 4;
+/// How the names of records end.
+const RECORD: &str = "json";
+/// How those of records end that are nothing to return to.
+const FORGOTTEN: &str = "forgotten";
 
 /// Why the state folder is of no use. Whatever was on disk before is still there.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +144,19 @@ impl Store {
         self.root.join("policies")
     }
 
+    fn refused_path(&self) -> PathBuf {
+        self.root.join("refused.json")
+    }
+
+    /// The digest of the content of the last policy that was tried and not confirmed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn refused(&self) -> Result<Option<String>, StateError> {
+        read(&self.refused_path())
+    }
+
     fn trial_path(&self) -> PathBuf {
         self.root.join("trial.json")
     }
@@ -185,7 +205,8 @@ impl Store {
         generations.sort_by_key(|recorded| *recorded != generation);
         Ok(generations.into_iter().filter_map(|recorded| {
             let record = self.record(recorded).ok()??;
-            self.submission(&record.policy).ok()?
+            // Without a document it says that there was no policy.
+            self.submission(&record.policy).ok()?.filter(|submission| !submission.documents.is_empty())
         }))
     }
 
@@ -195,6 +216,21 @@ impl Store {
     ///
     /// The folder cannot be read.
     pub fn recorded(&self) -> Result<Vec<u64>, StateError> {
+        self.numbered(RECORD)
+    }
+
+    /// The highest generation that ever had a record, forgotten ones included: flows of it may live on,
+    /// and no other may have its number.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read.
+    pub fn highest(&self) -> Result<u64, StateError> {
+        let last = |extension| Ok(self.numbered(extension)?.last().copied().unwrap_or(0));
+        Ok(last(RECORD)?.max(last(FORGOTTEN)?))
+    }
+
+    fn numbered(&self, extension: &str) -> Result<Vec<u64>, StateError> {
         let path = self.generations();
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
@@ -206,7 +242,7 @@ impl Store {
             let entry =
                 entry.map_err(|source| StateError::Io { operation: "read", path: path.clone(), source })?;
             let name = PathBuf::from(entry.file_name());
-            if name.extension() == Some(OsStr::new("json"))
+            if name.extension() == Some(OsStr::new(extension))
                 && let Some(number) = name.file_stem().and_then(OsStr::to_str)
                 && let Ok(number) = number.parse()
             {
@@ -297,14 +333,41 @@ impl LockedStore {
         remove(&self.store.trial_path())
     }
 
-    /// Forgets a generation that never came into force.
+    /// Forgets a generation that is nothing to return to: it was not confirmed, or never came into force.
+    /// Its number stays used.
     ///
     /// # Errors
     ///
-    /// The record cannot be removed.
+    /// The record cannot be put away.
     pub fn forget(&self, generation: u64) -> Result<(), StateError> {
         self.policies.borrow_mut().remove(&generation);
-        remove(&self.store.record_path(generation))
+        let record = self.store.record_path(generation);
+        rename(&record, &record.with_extension(FORGOTTEN))
+    }
+
+    /// Forgets the generations above `lowest` for which `is_to_go` holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::forget`]; the others are forgotten all the same.
+    pub fn forget_above(&self, lowest: u64, is_to_go: impl Fn(u64) -> bool) -> Result<(), StateError> {
+        let recorded = self.store.recorded()?;
+        let above = recorded.into_iter().filter(|generation| *generation > lowest && is_to_go(*generation));
+        above.map(|generation| self.forget(generation)).fold(Ok(()), Result::and)
+    }
+
+    /// Notes the policy that was not confirmed, by the digest of its content: nobody but who asks for it gets
+    /// it again. `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The note cannot be written.
+    pub fn refuse(&self, digest: Option<&str>) -> Result<(), StateError> {
+        let path = self.store.refused_path();
+        match digest {
+            Some(digest) => replace(&path, &digest),
+            None => remove(&path),
+        }
     }
 
     /// Removes all but the newest generations up to `in_force`, and the policies that none of the
@@ -314,19 +377,32 @@ impl LockedStore {
     ///
     /// Something cannot be removed; what is in force is never touched.
     pub fn prune(&self, in_force: u64) -> Result<(), StateError> {
-        let recorded = self.store.recorded()?;
-        let (old, rest) = recorded.split_at(recorded.len().saturating_sub(KEPT));
-        let mut policies = match self.store.trial() {
+        let mut kept = match self.store.trial() {
             Ok(Some(trial)) => trial.former.into_iter().chain([trial.policy]).collect(),
             _ => Vec::new(),
         };
-        for generation in old.iter().chain(rest) {
-            if *generation != in_force && old.contains(generation) {
-                remove(&self.store.record_path(*generation))?;
-                self.policies.borrow_mut().remove(generation);
+        kept.extend(self.policy_of(in_force));
+        // Each change of an interface is a generation: what is worth keeping are policies.
+        let mut seen = BTreeMap::new();
+        for generation in self.store.recorded()?.into_iter().rev() {
+            let policy = self.policy_of(generation).unwrap_or_default();
+            let is_kept = match seen.get_mut(&policy) {
+                Some(times) => {
+                    *times += 1;
+                    *times <= KEPT_OF_ONE
+                }
+                None if seen.len() < KEPT => seen.insert(policy.clone(), 1).is_none(),
+                None => false,
+            };
+            if is_kept || generation == in_force {
+                kept.push(policy);
             } else {
-                policies.extend(self.policy_of(*generation));
+                remove(&self.store.record_path(generation))?;
+                self.policies.borrow_mut().remove(&generation);
             }
+        }
+        for forgotten in self.store.numbered(FORGOTTEN)?.into_iter().rev().skip(1) {
+            remove(&self.store.record_path(forgotten).with_extension(FORGOTTEN))?;
         }
         let path = self.store.policies();
         let entries = fs::read_dir(&path).map_err(|source| StateError::Io {
@@ -337,7 +413,7 @@ impl LockedStore {
         for entry in entries.flatten() {
             let path = entry.path();
             let digest = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            if !policies.iter().any(|kept| kept == digest) {
+            if !kept.iter().any(|kept| kept == digest) {
                 remove(&path)?;
             }
         }
@@ -440,21 +516,56 @@ mod tests {
     }
 
     #[test]
-    fn pruning_keeps_the_newest_what_is_in_force_and_their_policies() {
+    fn pruning_keeps_the_newest_policies_and_what_is_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let locked = Store::new(folder.path()).lock().unwrap();
-        let (a, b) = (submission("a"), submission("b"));
-        locked.write(&record(1, &a), &a).unwrap();
-        for generation in 2..=30 {
-            locked.write(&record(generation, &b), &b).unwrap();
+        let policies: Vec<_> = (1..=20).map(|number| submission(&format!("policy {number}"))).collect();
+        // One policy, then ten generations of another, then one generation of each of the rest.
+        let of =
+            |generation: usize| &policies[generation.saturating_sub(10).max(usize::from(generation > 1))];
+        for generation in 1..=29 {
+            locked.write(&record(generation as u64, of(generation)), of(generation)).unwrap();
         }
         locked.prune(1).unwrap();
-        let expected: Vec<u64> = [1].into_iter().chain(15..=30).collect();
-        assert_eq!(locked.store().recorded().unwrap(), expected);
-        assert!(locked.store().submission(&a.digest()).unwrap().is_some());
-        locked.prune(30).unwrap();
-        assert_eq!(locked.store().recorded().unwrap(), (15..=30).collect::<Vec<_>>());
-        assert!(locked.store().submission(&a.digest()).unwrap().is_none());
-        assert!(locked.store().submission(&b.digest()).unwrap().is_some());
+        let expected: Vec<u64> = [1].into_iter().chain(14..=29).collect();
+        assert_eq!(locked.store().recorded().unwrap(), expected, "sixteen policies, and what is in force");
+        assert!(locked.store().submission(&policies[0].digest()).unwrap().is_some());
+        for again in 30..=39 {
+            locked.write(&record(again, of(29)), of(29)).unwrap();
+        }
+        locked.prune(39).unwrap();
+        let expected: Vec<u64> = (14..=28).chain(36..=39).collect();
+        assert_eq!(
+            locked.store().recorded().unwrap(),
+            expected,
+            "events of one policy cost no other its place"
+        );
+        assert!(locked.store().submission(&policies[0].digest()).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_number_of_a_forgotten_generation_stays_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let locked = Store::new(folder.path()).lock().unwrap();
+        let a = submission("a");
+        for generation in 1..=5 {
+            locked.write(&record(generation, &a), &a).unwrap();
+        }
+        locked.forget_above(2, |generation| generation != 4).unwrap();
+        let store = Store::new(folder.path());
+        assert_eq!((store.recorded().unwrap(), store.highest().unwrap()), (vec![1, 2, 4], 5));
+        locked.prune(4).unwrap();
+        assert_eq!(store.highest().unwrap(), 5);
+    }
+
+    #[test]
+    fn the_policy_that_nobody_confirmed_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let locked = Store::new(folder.path()).lock().unwrap();
+        locked.refuse(Some("abc")).unwrap();
+        assert_eq!(Store::new(folder.path()).refused().unwrap().as_deref(), Some("abc"));
+        locked.refuse(None).unwrap();
+        locked.refuse(None).unwrap();
+        assert_eq!(locked.store().refused().unwrap(), None);
     }
 }

@@ -92,7 +92,7 @@ fn retired() -> Zone {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::document::{Limits, parse_str};
@@ -161,7 +161,7 @@ interfaces:
         let matched = matched(&policy, &interfaces);
         let before = ZoneTable([(0, Slot::Used(9)), (2, Slot::Used(4))].into());
         let present = BTreeSet::from([2, 4, 9]);
-        let (table, given) = before.assign(&[2, 4], &present, &BTreeSet::new());
+        let (table, given) = before.assign(&[2, 4], &present, &BTreeMap::new());
         assert_eq!(given, [1]);
         let zones = zones(&table, &matched);
         assert_eq!(zones.len(), 3);

@@ -11,7 +11,7 @@ use super::{
     order::{Occasion, Order},
     plan::{self, Before, Candidate, Entry, Inputs, Placement, Plan},
     steps::{Steps, steps},
-    trial::Trial,
+    trial::{Trial, WayBack},
     zones::ZoneTable,
 };
 use crate::{
@@ -42,9 +42,11 @@ pub struct Engine {
     pub(super) before: Before,
     /// Interfaces that were detached by name: left alone until the next policy.
     pub(super) excluded: BTreeSet<String>,
-    problems: Vec<String>,
+    pub(super) problems: Vec<String>,
     /// A policy that waits for its confirmation.
     pub(super) trial: Option<Trial>,
+    /// What is to be returned to from the next change on, should nobody confirm it.
+    pub(super) way_back: Option<WayBack>,
 }
 
 /// The generation in force.
@@ -73,6 +75,7 @@ impl Engine {
             excluded: BTreeSet::new(),
             problems: Vec::new(),
             trial: None,
+            way_back: None,
         };
         engine.open_kernel()?;
         Ok(engine)
@@ -95,6 +98,14 @@ impl Engine {
         self.before = before(record.as_ref(), &kernel);
         self.in_force = None;
         Ok(self.kernel.insert(kernel))
+    }
+
+    /// Remembers which numbers are in use after the kernel has gone back to another generation.
+    pub(super) fn reread(&mut self) {
+        self.in_force = None;
+        let Some(kernel) = &self.kernel else { return };
+        let record = self.store.store().record(kernel.generation()).unwrap_or_default();
+        self.before = before(record.as_ref(), kernel);
     }
 
     /// The last policy that was in force and can be read: of the generation that the kernel has, else the
@@ -160,8 +171,13 @@ impl Engine {
         self.not_on_trial("apply the policy; nothing was changed")?;
         let excluded = std::mem::take(&mut self.excluded);
         let result = self.settle(candidate, order);
-        if result.is_err() {
-            self.excluded = excluded;
+        match &result {
+            Ok(_) => {
+                if let Some(in_force) = &self.in_force {
+                    self.forget_refusal(&in_force.candidate);
+                }
+            }
+            Err(_) => self.excluded = excluded,
         }
         result
     }
@@ -175,9 +191,7 @@ impl Engine {
         match (&self.in_force, &self.kernel) {
             (Some(in_force), Some(_)) => {
                 let candidate = in_force.candidate.clone();
-                let applied = self.settle(candidate, &Order::event("interfaces changed"))?;
-                self.keep_way_back()?;
-                Ok(Some(applied))
+                self.settle(candidate, &Order::event("interfaces changed")).map(Some)
             }
             _ => Ok(None),
         }
@@ -187,20 +201,30 @@ impl Engine {
         if self.kernel.is_none() {
             self.open_kernel()?;
         }
-        let (interfaces, attached, placement) = self.place(&candidate.policy)?;
+        let (interfaces, attached) = self.there()?;
+        let placement = self.place(&candidate.policy, &interfaces, &attached);
+        if self.trial.is_some() {
+            return self.settle_on_trial(candidate, placement, &attached, &interfaces, order);
+        }
         self.settle_as(candidate, &placement, &attached, &interfaces, order)
+    }
+
+    /// The interfaces that are there, and what is attached to them.
+    pub(super) fn there(&self) -> Result<(Vec<Interface>, Vec<Attached>), Failure> {
+        let interfaces =
+            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
+        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
+        Ok((interfaces, attached))
     }
 
     /// Puts the interfaces that are there in relation to a policy.
     pub(super) fn place(
         &self,
         policy: &Policy,
-    ) -> Result<(Vec<Interface>, Vec<Attached>, Placement), Failure> {
-        let interfaces =
-            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
-        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        let placement = plan::place(policy, &interfaces, &self.excluded, &attached, &self.before.zones);
-        Ok((interfaces, attached, placement))
+        interfaces: &[Interface],
+        attached: &[Attached],
+    ) -> Placement {
+        plan::place(policy, interfaces, &self.excluded, attached, &self.before.zones)
     }
 
     pub(super) fn settle_as(
@@ -229,15 +253,11 @@ impl Engine {
                     && in_force.record.policy == applied.digest => {}
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
-
         self.problems.clone_from(&placement.problems);
+        self.plan_way_back();
         // Asked again: growing may have replaced what was attached.
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        let mut steps = steps(&placement.requests, &attached);
-        if self.trial.is_some() {
-            // The former policy may come back with nobody there to attach it: everything passes.
-            steps.detach.retain(|gone| interfaces.iter().all(|interface| interface.ifindex != *gone));
-        }
+        let steps = steps(&placement.requests, &attached);
         self.carry_out(&steps, &attached, interfaces);
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
@@ -309,21 +329,30 @@ impl Engine {
                 record
             }
             _ => {
-                let newest = self.store.store().recorded().map_err(Failure::state)?.last().copied();
-                let next = generation.max(newest.unwrap_or(0)) + 1;
+                let next = self.next_generation()?;
                 let record = plan::record(&candidate, placement, &plan, Entry::new(next, order));
                 self.publish(&candidate, placement, &plan, &record, applied)?;
                 record
             }
         };
+        let numbering = plan.renumbered.numbering.clone();
         self.before = Before {
-            numbering: plan.renumbered.numbering.clone(),
+            numbering: match &self.trial {
+                Some(trial) => numbering.with(trial.numbering()),
+                None => numbering,
+            },
             zones: placement.table.clone(),
             is_forgotten: false,
         };
         self.in_force =
             Some(InForce { candidate, record, inputs: placement.inputs.clone(), bytes: plan.image.size() });
         Ok(())
+    }
+
+    /// A number that no generation ever had: flows tell by it which policy admitted them.
+    pub(super) fn next_generation(&self) -> Result<u64, Failure> {
+        let highest = self.store.store().highest().map_err(Failure::state)?;
+        Ok(self.generation().max(highest) + 1)
     }
 
     pub(super) fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {

@@ -21,21 +21,28 @@ impl Agent {
             let failure = Failure::new(Exit::Failed, WHAT, "the agent was started without one");
             return Err(failure.with_remedy("use `sg-agent apply`, or start it with --policy"));
         };
-        self.change_to_files(loaded, "reload", "root")
+        let read = self.read_files(loaded);
+        self.change_to_files(read, "reload", "root")
     }
 
     /// Puts in force what the policy's files say now, if they say something else than before. What came
     /// otherwise meanwhile, by `apply` or `rollback`, is not undone by files that stay as they are.
     pub(super) fn follow_files(&mut self) {
         if let Some(loaded) = self.watch.look() {
+            let read = self.read_files(loaded).and_then(|candidate| self.wanted(candidate));
             // Nobody waits for it: it is logged, and kept for `status`.
-            let _ = self.change_to_files(loaded, "the policy's files changed", "agent");
+            let _ = self.change_to_files(read, "the policy's files changed", "agent");
         }
     }
 
-    fn change_to_files(&mut self, loaded: Loaded, cause: &str, author: &str) -> Result<Applied, Failure> {
+    fn change_to_files(
+        &mut self,
+        read: Result<Candidate, Failure>,
+        cause: &str,
+        author: &str,
+    ) -> Result<Applied, Failure> {
         let terms = Terms { author: author.to_owned(), ..Terms::default() };
-        match self.read_files(loaded) {
+        match read {
             Ok(candidate) => self.change(candidate, cause, terms),
             Err(failure) => self.told(Err(failure)),
         }

@@ -1,7 +1,7 @@
 //! Which generations there were, and which one a rollback leads to. Pure but for reading the records.
 
 use crate::{
-    state::{Record, StateError, Store},
+    state::{Record, StateError, Store, Submission},
     view::{Generation, History},
 };
 
@@ -17,14 +17,17 @@ pub fn records(store: &Store) -> Result<Vec<Record>, StateError> {
 }
 
 /// The record that a rollback leads to: of the generation that is named, else of the latest before
-/// `now` with another policy.
+/// `now` with another policy. That there was no policy is nothing to return to.
 #[must_use]
 pub fn target(records: &[Record], now: u64, generation: Option<u64>) -> Option<&Record> {
     if let Some(generation) = generation {
         return records.iter().find(|record| record.generation == generation);
     }
     let policy = records.iter().find(|record| record.generation == now).map(|record| &record.policy);
-    records.iter().find(|record| record.generation < now && Some(&record.policy) != policy)
+    let nothing = Submission::default().digest();
+    records
+        .iter()
+        .find(|record| record.generation < now && Some(&record.policy) != policy && record.policy != nothing)
 }
 
 /// As `history` shows it.

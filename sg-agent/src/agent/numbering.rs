@@ -6,7 +6,7 @@
 //! admitted under it may live on. When it is given to another rule, its counters must be cleared.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt::Write as _,
 };
 
@@ -61,6 +61,21 @@ impl Numbering {
     /// Unused numbers below that, the longest unused first.
     pub fn freed(&self) -> impl Iterator<Item = u32> {
         self.freed.iter().copied()
+    }
+
+    /// The same, with the rules of `other` as well: none of theirs gets another number, and no other rule
+    /// gets theirs.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.next = self.next.max(other.next);
+        let mut taken: HashSet<u32> = self.by_key.values().copied().collect();
+        for (key, number) in &other.by_key {
+            if !self.by_key.contains_key(key) && taken.insert(*number) {
+                self.by_key.insert(key.clone(), *number);
+            }
+        }
+        self.freed.retain(|number| !taken.contains(number));
+        self
     }
 
     /// Numbers the rules of `policy`. Numbers from `capacity` on are given only when no other is

@@ -109,12 +109,15 @@ pub fn place(
     // An interface whose links have all died was made anew under its old index.
     let mut before = before.clone();
     for dead in attached.iter().filter(|attached| is_dead(attached)) {
-        before.0.retain(|_, slot| *slot != Slot::Used(dead.ifindex));
+        before.0.retain(|_, slot| {
+            let (Slot::Used(ifindex) | Slot::Retired(ifindex)) = *slot;
+            ifindex != dead.ifindex
+        });
     }
     let indices: Vec<u32> = matched.iter().map(|matched| matched.interface.ifindex).collect();
     let present = interfaces.iter().map(|interface| interface.ifindex).collect();
-    let busy = attached.iter().map(|attached| attached.zone).collect();
-    let (table, given) = before.assign(&indices, &present, &busy);
+    let attached = attached.iter().map(|attached| (attached.ifindex, attached.zone)).collect();
+    let (table, given) = before.assign(&indices, &present, &attached);
 
     let requests = matched.iter().filter_map(|matched| {
         Some(AttachRequest {
@@ -136,6 +139,38 @@ pub fn place(
         problems: problems.collect(),
         table,
         given,
+    }
+}
+
+impl Placement {
+    /// The same, with the programs also on each interface that `other` has and this one has not. Everything
+    /// passes there.
+    #[must_use]
+    pub fn beside(mut self, other: &Self) -> Self {
+        for (zone, slot) in &other.table.0 {
+            let (Slot::Used(ifindex) | Slot::Retired(ifindex)) = *slot;
+            if self.table.zone_of(ifindex).is_some() || self.table.0.contains_key(zone) {
+                continue;
+            }
+            self.table.0.insert(*zone, Slot::Retired(ifindex));
+            let named = other.zones.iter().find(|record| record.zone == *zone);
+            self.zones.extend(named.map(|record| ZoneRecord {
+                zone: *zone,
+                ifindex,
+                name: record.name.clone(),
+                is_retired: true,
+                ..ZoneRecord::default()
+            }));
+        }
+        self.zones.sort_by_key(|record| record.zone);
+        self.inputs.zones = desired::with_retired(&self.table, &self.inputs.zones);
+        let is_new =
+            |request: &&AttachRequest| self.requests.iter().all(|own| own.ifindex != request.ifindex);
+        let more: Vec<_> = other.requests.iter().filter(is_new).cloned().collect();
+        self.requests.extend(more);
+        let given: Vec<_> = other.given.iter().filter(|zone| !self.given.contains(zone)).copied().collect();
+        self.given.extend(given);
+        self
     }
 }
 

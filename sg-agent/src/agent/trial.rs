@@ -1,11 +1,17 @@
 //! A policy on trial: unless somebody confirms it in time, the former one comes back.
 //!
 //! The programs themselves go back ([`Kernel::fall_back_after`]): for that the former policy's image
-//! stays in the other buffer, and no interface is detached meanwhile. What one of the two policies does
-//! not cover passes whole under it. The note in the state folder is for an agent that is started later:
-//! it goes on with the trial, or finds that it is over.
+//! stays in the other buffer, and meanwhile the programs are on each interface that either policy covers.
+//! What one of the two does not cover passes whole under it. Both are compiled with one set of rule
+//! numbers and zones, so that neither has to change when they change places.
+//!
+//! The note in the state folder is for an agent that is started later: it goes on with the trial, or finds
+//! that it is over. Without the note there is no trial: it goes first when a policy is confirmed.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -13,28 +19,44 @@ use tracing::{info, warn};
 use super::{
     engine::Engine,
     memory,
+    numbering::Numbering,
     order::Order,
     plan::{self, Candidate, Entry, Inputs, Placement},
-    zones::{Slot, ZoneTable},
 };
 use crate::{
     document::Limits,
     failure::{Exit, Failure},
-    kernel::Kernel,
+    image::Image,
+    kernel::{Attached, Kernel, links::Interface},
     policy::Policy,
-    state::TrialRecord,
+    state::{Record, TrialRecord},
     view::{Applied, timestamp},
 };
 
 /// A policy that waits for its confirmation.
 pub(super) struct Trial {
+    /// The digest of what is on trial.
+    policy: String,
     /// What comes back without it; none: nothing was enforced.
     former: Option<Candidate>,
-    /// What the former policy's image says.
-    inputs: Inputs,
+    /// The numbers of the former policy's rules.
+    numbering: Numbering,
+    /// Interfaces that the former policy leaves alone, because they were detached by name.
+    excluded: BTreeSet<String>,
+    /// What the way back's image says; `None` where it is to be written anew.
+    inputs: Option<Inputs>,
+    /// The generation before the trial. All that came later is of the trial.
+    since: u64,
     until: Instant,
     /// The same as people read it.
     shown: String,
+}
+
+/// The former policy, as things are now: compiled, and its record on disk.
+pub(super) struct WayBack {
+    image: Image,
+    record: Record,
+    inputs: Inputs,
 }
 
 /// How a trial ended, or goes on.
@@ -46,6 +68,13 @@ pub enum Ended {
     Unconfirmed,
 }
 
+impl Trial {
+    /// The numbers of the former policy's rules.
+    pub(super) fn numbering(&self) -> &Numbering {
+        &self.numbering
+    }
+}
+
 impl Engine {
     /// Until when the policy in force waits for its confirmation.
     #[must_use]
@@ -54,7 +83,7 @@ impl Engine {
     }
 
     /// Puts a policy in force until the time has passed, and then the former one again, whatever
-    /// becomes of this process.
+    /// becomes of this process. Interfaces that were detached by name are covered meanwhile.
     ///
     /// # Errors
     ///
@@ -76,29 +105,12 @@ impl Engine {
             return Err(Failure::new(Exit::Failed, WHAT, why)
                 .with_remedy("apply a policy once without --confirm-within"));
         }
-        let former = self.in_force.as_ref().map(|in_force| in_force.candidate.clone());
-        let (interfaces, attached, next) = self.place(&candidate.policy)?;
-        let inputs = self.make_way_back(former.as_ref(), &next, order)?;
-        let shown = timestamp(Timestamp::now() + within);
-        let note = TrialRecord {
-            policy: candidate.submission.digest(),
-            former: former.as_ref().map(|former| former.submission.digest()),
-            until: shown.clone(),
-            author: order.author.clone(),
-        };
-        self.store.begin_trial(&note, &candidate.submission).map_err(Failure::state)?;
-        let until = Instant::now() + within;
-        let planned = self.kernel.as_mut().map(|kernel| kernel.fall_back_after(within));
-        if let Some(Err(error)) = planned {
-            self.end_note();
-            return Err(Failure::kernel(WHAT, &error));
-        }
-        self.trial = Some(Trial { former, inputs, until, shown });
-        match self.settle_as(candidate, &next, &attached, &interfaces, order) {
-            Ok(mut applied) if applied.changed => {
-                applied.confirm_by = self.trial.as_ref().map(|trial| trial.shown.clone());
-                Ok(applied)
-            }
+        let excluded = std::mem::take(&mut self.excluded);
+        // Two policies may mean the same until an interface comes that only one of them covers.
+        let is_other =
+            self.in_force.as_ref().is_none_or(|in_force| in_force.candidate.policy != candidate.policy);
+        match self.begin_trial(candidate, within, order, excluded.clone()) {
+            Ok(applied) if applied.changed || is_other => Ok(applied),
             // It is in force already, and there is nothing to return to.
             Ok(_) => {
                 self.call_off();
@@ -106,12 +118,68 @@ impl Engine {
             }
             Err(failure) => {
                 self.call_off();
+                self.excluded = excluded;
                 if let Err(failure) = self.follow() {
                     warn!("{failure}");
                 }
                 Err(failure)
             }
         }
+    }
+
+    fn begin_trial(
+        &mut self,
+        candidate: Candidate,
+        within: Duration,
+        order: &Order,
+        excluded: BTreeSet<String>,
+    ) -> Result<Applied, Failure> {
+        let highest = self.store.store().highest().map_err(Failure::state)?;
+        let former = self.in_force.as_ref().map(|in_force| in_force.candidate.clone());
+        let (interfaces, attached) = self.there()?;
+        let next = self.place(&candidate.policy, &interfaces, &attached);
+
+        // What is in force lets pass whatever only the next policy covers, so that it can come back with
+        // nobody there to detach.
+        let nothing = nothing();
+        let back = former.as_ref().unwrap_or(&nothing);
+        let placement = plan::place(&back.policy, &interfaces, &excluded, &attached, &next.table);
+        let placement = placement.beside(&next);
+        if self.in_force.as_ref().is_none_or(|in_force| in_force.inputs != placement.inputs) {
+            let ready = Order { own: None, ..order.clone() };
+            let ready = Order { author: "agent".to_owned(), cause: MADE_READY.to_owned(), ..ready };
+            self.settle_as(back.clone(), &placement, &attached, &interfaces, &ready)?;
+        }
+        let since = if former.is_some() { self.generation() } else { highest };
+
+        let note = TrialRecord {
+            policy: candidate.submission.digest(),
+            former: former.as_ref().map(|former| former.submission.digest()),
+            until: timestamp(Timestamp::now() + within),
+            since,
+            author: order.author.clone(),
+        };
+        self.store.begin_trial(&note, &candidate.submission).map_err(Failure::state)?;
+        let trial = Trial {
+            policy: note.policy,
+            former,
+            numbering: self.before.numbering.clone(),
+            excluded,
+            inputs: Some(placement.inputs.clone()),
+            since,
+            until: Instant::now() + within,
+            shown: note.until,
+        };
+        if let Some(kernel) = &mut self.kernel {
+            kernel
+                .fall_back_after(within)
+                .map_err(|error| Failure::kernel("apply the policy; nothing was changed", &error))?;
+        }
+        let shown = trial.shown.clone();
+        self.trial = Some(trial);
+        let next = next.beside(&placement);
+        let applied = self.settle_as(candidate, &next, &attached, &interfaces, order)?;
+        Ok(Applied { confirm_by: Some(shown), ..applied })
     }
 
     /// Refuses a change that would take the way back from a policy on trial.
@@ -122,75 +190,97 @@ impl Engine {
         Err(Failure::new(Exit::Failed, what, why).with_remedy(remedy))
     }
 
-    /// Has what is in force let pass whatever only the next policy covers, so that it can come back
-    /// with nobody there to detach. Returns what its image then says.
-    fn make_way_back(
+    /// After a change of interfaces: the policy on trial is in force as they are now, and the way back
+    /// leads to the former one as they are now.
+    pub(super) fn settle_on_trial(
         &mut self,
-        former: Option<&Candidate>,
-        next: &Placement,
+        candidate: Candidate,
+        next: Placement,
+        attached: &[Attached],
+        interfaces: &[Interface],
         order: &Order,
-    ) -> Result<Inputs, Failure> {
+    ) -> Result<Applied, Failure> {
+        let Some(trial) = &self.trial else {
+            return self.settle_as(candidate, &next, attached, interfaces, order);
+        };
         let nothing = nothing();
-        let candidate = former.unwrap_or(&nothing);
-        let (interfaces, attached, placement) = self.place(&candidate.policy)?;
-        let placement = beside(placement, &next.table);
-        let is_ready = self.in_force.as_ref().is_some_and(|in_force| in_force.inputs == placement.inputs);
-        if !is_ready {
-            let order = Order { own: None, ..order.clone() };
-            self.settle_as(candidate.clone(), &placement, &attached, &interfaces, &order)?;
+        let former = trial.former.as_ref().unwrap_or(&nothing);
+        let back = plan::place(&former.policy, interfaces, &trial.excluded, attached, &next.table);
+        let next = next.beside(&back);
+        let back = back.beside(&next);
+        let is_planned = self.kernel.as_ref().is_some_and(|kernel| kernel.fallback().is_some());
+        let is_same = self.in_force.as_ref().is_some_and(|in_force| in_force.inputs == next.inputs);
+        if !(is_planned && is_same && trial.inputs.as_ref() == Some(&back.inputs)) {
+            // On disk before anything changes: what follows must be quick.
+            self.way_back = Some(self.compile_way_back(former, &back)?);
         }
-        Ok(placement.inputs)
+        let settled = self.settle_as(candidate, &next, attached, interfaces, order);
+        self.way_back = None;
+        settled
     }
 
-    /// After a change of interfaces: the way back leads to the former policy as they are now.
-    pub(super) fn keep_way_back(&mut self) -> Result<(), Failure> {
-        let Some(trial) = &self.trial else { return Ok(()) };
-        let policy = trial.former.as_ref().map_or_else(Policy::default, |former| former.policy.clone());
-        let (_, _, placement) = self.place(&policy)?;
-        let placement = beside(placement, &self.before.zones);
-        let is_planned = self.kernel.as_ref().is_some_and(|kernel| kernel.fallback().is_some());
-        if is_planned && trial.inputs == placement.inputs {
-            return Ok(());
-        }
-        let failed = |error| Failure::new(Exit::Failed, "keep the way back to the former policy", error);
-        let former = trial.former.clone().unwrap_or_else(nothing);
-        let left = trial.until.saturating_duration_since(Instant::now());
+    fn compile_way_back(&self, former: &Candidate, placement: &Placement) -> Result<WayBack, Failure> {
         let numbering = &self.before.numbering;
-        let plan = plan::compile(&policy, &placement.inputs, numbering, self.sizes.rules, &memory::limit())
-            .map_err(|error| failed(error.to_string()))?;
-        let newest = self.store.store().recorded().map_err(Failure::state)?.last().copied().unwrap_or(0);
+        let plan =
+            plan::compile(&former.policy, &placement.inputs, numbering, self.sizes.rules, &memory::limit())
+                .map_err(|error| no_way_back(&error))?;
         let order = Order::event("the former policy, should the new one not be confirmed");
-        let record = plan::record(&former, &placement, &plan, Entry::new(newest + 1, &order));
-        self.write(&record, &former)?;
-        let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        kernel
-            .fall_back_to(&plan.image, record.generation, record.next_number, left)
-            .map_err(|error| failed(error.to_string()))?;
-        self.before.numbering = plan.renumbered.numbering;
-        if let Some(trial) = &mut self.trial {
-            trial.inputs = placement.inputs;
+        let record = plan::record(former, placement, &plan, Entry::new(self.next_generation()?, &order));
+        self.write(&record, former)?;
+        Ok(WayBack { image: plan.image, record, inputs: placement.inputs.clone() })
+    }
+
+    /// Has the programs return to the way back that was made for the image that has just come into force.
+    /// It took the place of the old one.
+    pub(super) fn plan_way_back(&mut self) {
+        let (Some(WayBack { image, record, inputs }), Some(trial), Some(kernel)) =
+            (self.way_back.take(), &mut self.trial, &mut self.kernel)
+        else {
+            return;
+        };
+        let left = trial.until.saturating_duration_since(Instant::now());
+        match kernel.fall_back_to(&image, record.generation, record.next_number, left) {
+            Ok(()) => trial.inputs = Some(inputs),
+            Err(error) => {
+                trial.inputs = None;
+                // It is tried again, as every problem is.
+                self.problems.push(no_way_back(&error).to_string());
+            }
         }
-        Ok(())
     }
 
     /// Keeps the policy that is on trial.
     ///
     /// # Errors
     ///
-    /// None is, or it is too late.
+    /// None is, or it is too late, or that it was confirmed cannot be written down.
     pub fn confirm(&mut self) -> Result<Applied, Failure> {
         const WHAT: &str = "confirm the policy";
-        if self.trial.is_none() {
+        let Some(trial) = &self.trial else {
             return Err(Failure::new(Exit::Failed, WHAT, "none waits for it"));
+        };
+        let since = trial.since;
+        let is_over = self.in_force.is_none() || self.is_taken();
+        if !is_over {
+            // First: whoever starts later must not undo what is kept.
+            self.store.end_trial().map_err(Failure::state)?;
         }
-        let in_time = self.kernel.as_mut().is_some_and(Kernel::stay);
-        if !in_time {
+        if is_over || !self.kernel.as_mut().is_some_and(Kernel::stay) {
             self.give_up()?;
             return Err(Failure::new(Exit::Failed, WHAT, "it is too late")
                 .with_remedy("the former policy is in force again; apply the new one once more"));
         }
         self.trial = None;
-        self.end_note();
+        // What was made ready for the way back never was in force.
+        if let Some(in_force) = &self.in_force {
+            let Record { generation, policy, .. } = &in_force.record;
+            let store = self.store.store();
+            let is_other =
+                |found| store.record(found).ok().flatten().is_none_or(|record| record.policy != *policy);
+            let is_to_go = |found: u64| found > *generation || is_other(found);
+            told(self.store.forget_above(since, is_to_go));
+            self.forget_refusal(&in_force.candidate);
+        }
         // Now it may leave alone what it does not cover.
         self.follow()?.ok_or_else(|| Failure::new(Exit::Failed, WHAT, "nothing is enforced"))
     }
@@ -202,45 +292,58 @@ impl Engine {
     /// It cannot be put in force; the programs return to it by themselves when the time has passed.
     pub fn give_up(&mut self) -> Result<Option<Applied>, Failure> {
         let Some(trial) = self.trial.take() else { return Ok(None) };
-        let order = Order::event("the new policy was not confirmed");
-        let tried = self.in_force.as_ref().map(|in_force| in_force.record.generation);
-        let Some(former) = trial.former.clone() else {
-            self.detach_all()?;
-            self.forget_after(tried.map_or(0, |tried| tried - 1));
-            self.end_note();
-            return Ok(Some(Applied { changed: true, ..Applied::default() }));
-        };
-        // The programs do not go back behind what follows.
-        if let Some(kernel) = &mut self.kernel {
-            kernel.go_back();
+        self.way_back = None;
+        match self.store.store().submission(&trial.policy) {
+            Ok(Some(tried)) => told(self.store.refuse(Some(&tried.content_digest()))),
+            Ok(None) => {}
+            Err(error) => warn!("that a policy was not confirmed is not noted: {error}"),
         }
-        self.in_force = None;
-        match self.settle(former, &order) {
+        let order = Order::event("the new policy was not confirmed");
+        let excluded = std::mem::replace(&mut self.excluded, trial.excluded.clone());
+        let ended = match &trial.former {
+            None => self.detach_all().map(|_| Applied::default()),
+            Some(former) => {
+                // The programs do not go back behind what follows.
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.go_back();
+                }
+                self.in_force = None;
+                self.settle(former.clone(), &order)
+            }
+        };
+        match ended {
             Ok(applied) => {
-                self.forget_after(applied.generation);
+                // What never was confirmed must not be taken for the last good policy.
+                told(self.store.forget_above(trial.since, |tried| tried != applied.generation));
                 self.end_note();
                 Ok(Some(Applied { changed: true, ..applied }))
             }
             Err(failure) => {
+                self.excluded = excluded;
                 self.trial = Some(Trial { until: Instant::now() + RETRY, ..trial });
                 Err(failure)
             }
         }
     }
 
-    /// Looks whether the time has passed.
+    /// Looks whether the time has passed, by this process's clock or the kernel's.
     ///
     /// # Errors
     ///
     /// As [`Self::give_up`].
     pub fn look_at_trial(&mut self) -> Result<Ended, Failure> {
         match &self.trial {
-            Some(trial) if trial.until <= Instant::now() => {
+            Some(trial) if trial.until <= Instant::now() || self.is_taken() => {
                 self.give_up()?;
                 Ok(Ended::Unconfirmed)
             }
             _ => Ok(Ended::Not),
         }
+    }
+
+    /// Whether the programs have gone back by themselves.
+    fn is_taken(&self) -> bool {
+        self.kernel.as_ref().and_then(Kernel::fallback).is_some_and(|found| found.left.is_zero())
     }
 
     /// Goes on with a trial that another process has begun, or ends it where its time has passed. Tells
@@ -250,31 +353,71 @@ impl Engine {
     ///
     /// Neither policy can be put in force.
     pub fn resume_trial(&mut self) -> Result<bool, Failure> {
-        let Some(note) = self.store.store().trial().map_err(Failure::state)? else { return Ok(false) };
-        let left = self.kernel.as_ref().and_then(Kernel::fallback).map_or(Duration::ZERO, |found| found.left);
+        let Some(note) = self.store.store().trial().map_err(Failure::state)? else {
+            self.forget_the_unborn();
+            return Ok(false);
+        };
+        let fallback = self.kernel.as_ref().and_then(Kernel::fallback);
         let former = match &note.former {
             Some(digest) => Some(self.kept(digest)?),
             None => None,
         };
-        let until = Instant::now() + left;
-        let inputs = Inputs { members: Default::default(), zones: Vec::new() };
-        self.trial = Some(Trial { former, inputs, until, shown: note.until });
+        let record = fallback.and_then(|found| self.store.store().record(found.generation).ok().flatten());
+        let left = fallback.map_or(Duration::ZERO, |found| found.left);
+        let had_former = former.is_some();
+        self.trial = Some(Trial {
+            policy: note.policy.clone(),
+            former,
+            numbering: record.as_ref().map_or_else(Numbering::default, Numbering::of),
+            excluded: BTreeSet::new(),
+            inputs: None,
+            since: note.since,
+            until: Instant::now() + left,
+            shown: note.until,
+        });
         if left.is_zero() {
             self.give_up()?;
             warn!("a policy was not confirmed in time: the former one is in force");
-            return Ok(true);
+            return Ok(had_former);
+        }
+        if let Some(trial) = &self.trial {
+            self.before.numbering = self.before.numbering.clone().with(&trial.numbering);
         }
         let candidate = self.kept(&note.policy)?;
         self.settle(candidate, &Order::event("the agent was started"))?;
-        self.keep_way_back()?;
         info!("the policy in force waits for its confirmation");
         Ok(true)
     }
 
-    /// Forgets a trial that cannot be gone on with. The programs take the way back, or another policy
-    /// its place.
+    /// Without a trial: whatever was written down and did not come into force is no generation, and a way
+    /// back that is still planned was called off by whoever took the note away.
+    fn forget_the_unborn(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        kernel.stay();
+        let generation = kernel.generation();
+        if generation > 0 {
+            told(self.store.forget_above(generation, |_| true));
+        }
+    }
+
+    /// Ends a trial that cannot be gone on with: the former policy is in force again, as far as the
+    /// kernel has it.
     pub fn forget_trial(&mut self) {
         self.trial = None;
+        self.way_back = None;
+        let note = self.store.store().trial().ok().flatten();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.go_back();
+        }
+        self.reread();
+        let since = match (note, self.generation()) {
+            (Some(note), generation) => Some(note.since.max(generation)),
+            (None, 0) => None,
+            (None, generation) => Some(generation),
+        };
+        if let Some(since) = since {
+            told(self.store.forget_above(since, |_| true));
+        }
         self.end_note();
     }
 
@@ -287,13 +430,20 @@ impl Engine {
         super::read(submission.load(&Limits::default()), &what)
     }
 
-    /// What never was confirmed must not be taken for the last good policy.
-    fn forget_after(&self, generation: u64) {
-        let recorded = self.store.store().recorded().unwrap_or_default();
-        for tried in recorded.into_iter().filter(|recorded| *recorded > generation) {
-            if let Err(error) = self.store.forget(tried) {
-                warn!("the record of a policy that was not confirmed stays: {error}");
-            }
+    /// Why a policy is not put in force unless somebody asks for it: it was tried, and not confirmed.
+    #[must_use]
+    pub fn refusal(&self, candidate: &Candidate) -> Option<Failure> {
+        let refused = self.store.store().refused().ok().flatten()?;
+        (refused == candidate.submission.content_digest()).then(|| {
+            Failure::new(Exit::Failed, "put the policy in force", "it was on trial, and nobody confirmed it")
+                .with_remedy("`sg-agent apply` it, or change it")
+        })
+    }
+
+    /// A policy that somebody asked for is not refused any more.
+    pub(super) fn forget_refusal(&self, policy: &Candidate) {
+        if self.refusal(policy).is_some() {
+            told(self.store.refuse(None));
         }
     }
 
@@ -302,6 +452,7 @@ impl Engine {
             kernel.stay();
         }
         self.trial = None;
+        self.way_back = None;
         self.end_note();
     }
 
@@ -314,6 +465,19 @@ impl Engine {
 
 /// How long after a failure the former policy is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// What a generation of the former policy is for that lets pass what only the next one covers.
+const MADE_READY: &str = "made ready to come back, should the next policy not be confirmed";
+
+fn no_way_back(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, "keep the way back to the former policy", error.to_string())
+}
+
+/// Records that stay are no reason to stop: what is in force is decided.
+fn told(result: Result<(), crate::state::StateError>) {
+    if let Err(error) = result {
+        warn!("what was not confirmed stays on record: {error}");
+    }
+}
 
 /// The policy of a host that has none.
 fn nothing() -> Candidate {
@@ -323,17 +487,4 @@ fn nothing() -> Candidate {
         counts: Default::default(),
         warnings: Vec::new(),
     }
-}
-
-/// The placement with a zone, in which everything passes, for each interface that `other` has and it
-/// has not.
-fn beside(mut placement: Placement, other: &ZoneTable) -> Placement {
-    for (zone, slot) in &other.0 {
-        let (Slot::Used(ifindex) | Slot::Retired(ifindex)) = *slot;
-        if placement.table.zone_of(ifindex).is_none() && !placement.table.0.contains_key(zone) {
-            placement.table.0.insert(*zone, Slot::Retired(ifindex));
-        }
-    }
-    placement.inputs.zones = super::desired::with_retired(&placement.table, &placement.inputs.zones);
-    placement
 }

@@ -60,15 +60,27 @@ impl ZoneTable {
     }
 
     /// The table after a change: `matched` are the interfaces to enforce on, `present` all that
-    /// exist, `busy` the zones under which programs are attached whatever this table says. Also the
-    /// numbers that were given out, to be cleared.
+    /// exist, `attached` those that have programs, and under which zone, whatever this table says. Also
+    /// the numbers that were given out, to be cleared.
+    ///
+    /// A retired zone whose interface still has its programs goes back to it: it never ended.
     #[must_use]
-    pub fn assign(&self, matched: &[u32], present: &BTreeSet<u32>, busy: &BTreeSet<u32>) -> (Self, Vec<u32>) {
+    pub fn assign(
+        &self,
+        matched: &[u32],
+        present: &BTreeSet<u32>,
+        attached: &BTreeMap<u32, u32>,
+    ) -> (Self, Vec<u32>) {
         let mut next = Self::default();
         for (zone, slot) in &self.0 {
             match *slot {
                 Slot::Used(ifindex) if matched.contains(&ifindex) => {
                     next.0.insert(*zone, *slot);
+                }
+                Slot::Retired(ifindex)
+                    if matched.contains(&ifindex) && attached.get(&ifindex) == Some(zone) =>
+                {
+                    next.0.insert(*zone, Slot::Used(ifindex));
                 }
                 Slot::Used(ifindex) | Slot::Retired(ifindex) if present.contains(&ifindex) => {
                     next.0.insert(*zone, Slot::Retired(ifindex));
@@ -76,6 +88,7 @@ impl ZoneTable {
                 Slot::Used(_) | Slot::Retired(_) => {}
             }
         }
+        let busy: BTreeSet<u32> = attached.values().copied().collect();
         let is_free = |zone: &u32| !matches!(self.0.get(zone), Some(Slot::Used(_))) && !busy.contains(zone);
         let mut free = (0..).filter(is_free);
         let mut given = Vec::new();
@@ -125,7 +138,7 @@ mod tests {
         ];
         for (before, matched, present, after, given) in rows {
             let (next, fresh) =
-                table(before).assign(matched, &present.iter().copied().collect(), &BTreeSet::new());
+                table(before).assign(matched, &present.iter().copied().collect(), &BTreeMap::new());
             assert_eq!((&next, &fresh[..]), (&table(after), given), "{before:?} {matched:?} {present:?}");
         }
     }
@@ -133,8 +146,11 @@ mod tests {
     #[test]
     fn a_zone_that_programs_still_use_is_not_given_away() {
         let before = table(&[(0, Retired(4))]);
-        let (next, given) = before.assign(&[5], &BTreeSet::from([4, 5]), &BTreeSet::from([0, 1]));
+        let attached = BTreeMap::from([(4, 0), (9, 1)]);
+        let (next, given) = before.assign(&[5], &BTreeSet::from([4, 5]), &attached);
         assert_eq!((next, given), (table(&[(0, Retired(4)), (2, Used(5))]), vec![2]));
+        let (next, given) = before.assign(&[4], &BTreeSet::from([4, 5]), &attached);
+        assert_eq!((next, given), (table(&[(0, Used(4))]), vec![]), "its own, which never ended");
     }
 
     #[test]
@@ -142,7 +158,7 @@ mod tests {
         let mut zones = table(&[(0, Used(4)), (1, Used(5))]);
         zones.retire(4);
         assert_eq!(zones, table(&[(0, Retired(4)), (1, Used(5))]));
-        let (_, given) = zones.assign(&[4, 5], &BTreeSet::from([4, 5]), &BTreeSet::new());
+        let (_, given) = zones.assign(&[4, 5], &BTreeSet::from([4, 5]), &BTreeMap::new());
         assert_eq!(given, [0]);
     }
 

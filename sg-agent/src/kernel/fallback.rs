@@ -37,14 +37,21 @@ impl Set {
     /// The control element for a larger image map, into whose buffers the images are copied.
     pub(super) fn moved(&self, to: &Self) -> Result<Control, KernelError> {
         let control = Control { buffer_nodes: to.buffer_nodes(), ..self.control().load() };
-        let state = self.state();
-        let Some(nodes) = self.nodes() else { return Ok(control) };
-        publish::write(to, 0, &nodes)?;
+        // Asked once: the moment may come while the images are copied.
+        let (state, planned) = match self.fallback() {
+            None => (control.state, None),
+            Some((word, Duration::ZERO)) => (word, None),
+            Some((word, _)) => (control.state, Some(word)),
+        };
+        if state == 0 {
+            return Ok(control);
+        }
+        publish::write(to, 0, &self.nodes_of(state))?;
         let moved = Control { state: Control::state_of(Control::generation(state), 0), ..control };
-        match self.fallback() {
-            None | Some((_, Duration::ZERO)) => Ok(Control { fallback_at: Control::NEVER, ..moved }),
-            Some((word, _)) if word == state => Ok(Control { fallback: moved.state, ..moved }),
-            Some((word, _)) => {
+        match planned {
+            None => Ok(Control { fallback_at: Control::NEVER, ..moved }),
+            Some(word) if word == state => Ok(Control { fallback: moved.state, ..moved }),
+            Some(word) => {
                 publish::write(to, 1, &self.nodes_of(word))?;
                 Ok(Control { fallback: Control::state_of(Control::generation(word), 1), ..moved })
             }
@@ -93,6 +100,8 @@ impl Kernel {
             return false;
         }
         self.set.control().stay();
+        // The moment may have come between the two: a program that has seen it reads the other buffer.
+        self.grace = Grace::begin();
         true
     }
 
@@ -116,8 +125,9 @@ impl Kernel {
 
     /// Makes room for an image, and gives a buffer that no program reads, nor will.
     pub(super) fn idle_buffer(&mut self, image: &Image, rules: u32) -> Result<u32, KernelError> {
-        self.settle();
         self.fit(image.nodes().len(), image.header().zone_count, rules)?;
+        // Afterwards: making room takes its time, and the moment may come meanwhile.
+        self.settle();
         let control = self.set.control();
         let buffer = 1 - Control::buffer(control.state());
         if control.fallback().is_some_and(|(word, _)| Control::buffer(word) == buffer) {

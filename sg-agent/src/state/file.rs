@@ -53,18 +53,34 @@ pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), StateE
         .map_err(failed("write"))?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
     fs::rename(&temporary, path).map_err(failed("rename"))?;
-    if let Some(folder) = path.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))?;
-    }
-    Ok(())
+    sync_folder(path)
 }
 
-/// Removes a file; one that is not there is removed already.
+/// Renames a file; one that is not there is left alone.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StateError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(StateError::Io { operation: "rename", path: from.to_owned(), source }),
+        Ok(()) => sync_folder(from),
+    }
+}
+
+/// Removes a file, so that it does not come back after a loss of power; one that is not there is removed
+/// already.
 pub(super) fn remove(path: &Path) -> Result<(), StateError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StateError::Io { operation: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(StateError::Io { operation: "remove", path: path.to_owned(), source }),
+        Ok(()) => sync_folder(path),
     }
+}
+
+/// Has the disk know which files the folder of `path` has.
+fn sync_folder(path: &Path) -> Result<(), StateError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| StateError::Io {
+        operation: "sync",
+        path: folder.to_owned(),
+        source,
+    })
 }

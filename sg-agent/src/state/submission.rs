@@ -75,6 +75,15 @@ impl Submission {
         hex(&sha.finalize())
     }
 
+    /// As [`Self::digest`], whatever the files are called and wherever they are.
+    #[must_use]
+    pub fn content_digest(&self) -> String {
+        let unnamed = |texts: &[Text]| {
+            texts.iter().map(|Text { text, .. }| Text { name: String::new(), text: text.clone() }).collect()
+        };
+        Self { documents: unnamed(&self.documents), files: unnamed(&self.files) }.digest()
+    }
+
     /// The names of the documents.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

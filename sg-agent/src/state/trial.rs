@@ -12,6 +12,8 @@ pub struct TrialRecord {
     pub former: Option<String>,
     /// Until when it waits: RFC 3339, UTC. The kernel's own clock decides.
     pub until: String,
+    /// The generation before it. All that came later is of the trial.
+    pub since: u64,
     /// Who asked for it.
     pub author: String,
 }

@@ -29,10 +29,19 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     ensure!(syscall::is_root(), "loading programs needs root");
+    let asked_for = |name: &str| env::args().any(|argument| argument == name);
+    let is_short = asked_for("--short");
+    let cases = if asked_for("--changes") { Vec::new() } else { packets(is_short)? };
+    let changes = changes(is_short)?;
+    let report = json!({"cases": cases, "changes": changes});
+    fs::write("target/bench.json", serde_json::to_string_pretty(&report)?).context("target/bench.json")
+}
+
+/// What a packet costs.
+fn packets(is_short: bool) -> Result<Vec<serde_json::Value>> {
     let path = env::var("SG_BENCH_OBJECT")
         .context("SG_BENCH_OBJECT is not set; `cargo xtask bench` builds the object and sets it")?;
     let object = fs::read(&path).with_context(|| path.clone())?;
-    let is_short = env::args().any(|argument| argument == "--short");
     let mut bench = Bench::new(&object, if is_short { 3 } else { 7 });
     let mut out = std::io::stdout();
     let mut figures: Vec<Figure> = Vec::new();
@@ -53,11 +62,20 @@ fn run() -> Result<()> {
         out,
         "\n### Instructions that the verifier goes through\n\n| program | instructions |\n| --- | ---: |"
     )?;
-    let verified = bench.verified()?;
-    for (program, count) in &verified {
+    for (program, count) in &bench.verified()? {
         writeln!(out, "| `{program}` | {count} |")?;
     }
+    let rows = figures.iter().map(|figure| {
+        json!({"section": figure.section, "case": figure.what, "ns": figure.nanoseconds,
+               "empty_ns": figure.empty, "image_bytes": figure.image_bytes})
+    });
+    Ok(rows.collect())
+}
+
+/// What a change costs.
+fn changes(is_short: bool) -> Result<Vec<serde_json::Value>> {
     let changes = change::changes(if is_short { 3 } else { 11 })?;
+    let mut out = std::io::stdout();
     writeln!(
         out,
         "\n### Changes (ms)\n\n| change | median | most | compile | write, read back, flip | agent's memory (MiB) |\n\
@@ -66,25 +84,10 @@ fn run() -> Result<()> {
     for Change { what, milliseconds: [median, most], of_which: [compile, publish], memory } in &changes {
         writeln!(out, "| {what} | {median:.1} | {most:.1} | {compile:.1} | {publish:.1} | {memory:.0} |")?;
     }
-    let changes: Vec<_> = changes
-        .iter()
-        .map(|change| {
-            json!({"change": change.what, "median_ms": change.milliseconds[0], "most_ms": change.milliseconds[1],
-                   "compile_ms": change.of_which[0], "publish_ms": change.of_which[1],
-                   "agent_mib": change.memory})
-        })
-        .collect();
-    let rows: Vec<_> = figures
-        .iter()
-        .map(|figure| {
-            json!({"section": figure.section, "case": figure.what, "ns": figure.nanoseconds,
-                   "empty_ns": figure.empty, "image_bytes": figure.image_bytes})
-        })
-        .collect();
-    fs::write(
-        "target/bench.json",
-        serde_json::to_string_pretty(&json!({"cases": rows, "changes": changes}))?,
-    )
-    .context("target/bench.json")?;
-    Ok(())
+    let rows = changes.iter().map(|change| {
+        json!({"change": change.what, "median_ms": change.milliseconds[0], "most_ms": change.milliseconds[1],
+               "compile_ms": change.of_which[0], "publish_ms": change.of_which[1],
+               "agent_mib": change.memory})
+    });
+    Ok(rows.collect())
 }
