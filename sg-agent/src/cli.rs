@@ -21,6 +21,7 @@ mod flows;
 mod history;
 mod operator;
 mod plan;
+mod reload;
 mod run;
 mod shell;
 mod status;
@@ -104,6 +105,8 @@ pub enum Command {
     Plan(plan::Arguments),
     /// Put a policy in force
     Apply(apply::Arguments),
+    /// Have the daemon read its policy again, and put it in force
+    Reload,
     /// Keep the policy that waits for it
     Confirm,
     /// Put an older policy in force again
@@ -164,6 +167,7 @@ pub fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Explain(arguments) => explain::run(&global, arguments),
         Command::Plan(arguments) => plan::run(&global, &arguments),
         Command::Apply(arguments) => apply::run(&global, &arguments),
+        Command::Reload => reload::run(&global),
         Command::Confirm => history::confirm(&global),
         Command::Rollback(arguments) => history::rollback(&global, &arguments),
         Command::History => history::history(&global),
@@ -260,7 +264,7 @@ mod tests {
         assert_eq!(format(&["status", "-o", "json"]).unwrap(), Format::Json);
         assert_eq!(format(&["--json", "status"]).unwrap(), Format::Json);
         assert_eq!(format(&["status", "--output", "yaml"]).unwrap(), Format::Yaml);
-        for wrong in [&["status", "--json", "-o", "yaml"][..], &["status", "-o", "xml"], &[], &["check"]] {
+        for wrong in [&["status", "--json", "-o", "yaml"][..], &["status", "-o", "xml"], &[], &["plan"]] {
             assert_eq!(format(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }

@@ -61,6 +61,15 @@ impl Client {
         self.request("apply the policy", Method::POST, &path, Some(submission))
     }
 
+    /// Has the policy read again that the daemon was started with, and put in force.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or refuses: then nothing has changed.
+    pub fn reload(&self) -> Result<Applied, Failure> {
+        self.request::<(), _>("reload the policy", Method::POST, path::RELOAD, None)
+    }
+
     /// Keeps the policy that waits for it.
     ///
     /// # Errors
