@@ -66,6 +66,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The settings.
     pub config: Config,
+    /// Why the settings are not those of the file: then they are the defaults, and no policy is read.
+    pub unreadable: Option<Failure>,
     /// The policy, where the command line names one.
     pub policy: Option<PathBuf>,
 }
@@ -156,7 +158,7 @@ impl Agent {
             last_error: None,
             retry: None,
         };
-        agent.start()?;
+        agent.start(options.unreadable.clone())?;
         let serving = server::serve(listener, sender.clone());
         agent.say_ready(&options);
         notify::ready(&agent.summary());
@@ -172,12 +174,16 @@ impl Agent {
         Ok(())
     }
 
-    /// Puts the first policy in force: the one that is named, else the last good one.
-    fn start(&mut self) -> Result<(), Failure> {
+    /// Puts the first policy in force: the one that is named, else the last good one, whatever it was
+    /// that made the named one unusable.
+    fn start(&mut self, unreadable: Option<Failure>) -> Result<(), Failure> {
         // Also where a trial goes on: what the files say from then on is news.
         let loaded = self.watch.read();
         match self.engine.resume_trial() {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                unreadable.iter().for_each(|failure| self.refuse(failure));
+                return Ok(());
+            }
             Ok(false) => {}
             Err(failure) => {
                 self.refuse(&failure);
@@ -185,7 +191,12 @@ impl Agent {
             }
         }
         let order = Order::event("the agent was started");
-        let named = loaded.map(|loaded| self.read_files(loaded).and_then(|candidate| self.wanted(candidate)));
+        let is_awaited = unreadable.is_none() && self.watch.policy().is_none_or(files::is_empty);
+        let named = match unreadable {
+            Some(failure) => Some(Err(failure)),
+            None => loaded
+                .map(|loaded| self.read_files(loaded).and_then(|candidate| self.wanted(candidate))),
+        };
         let refused = match named {
             Some(Ok(candidate)) => match self.engine.apply(candidate, &order) {
                 Ok(_) => return Ok(()),
@@ -196,9 +207,9 @@ impl Agent {
         };
         let Some(last_good) = self.engine.last_good() else {
             return match refused {
-                Some(failure) => Err(failure),
-                None => {
-                    warn!("there is no policy yet: nothing is enforced until `sg-agent apply`");
+                Some(failure) if !is_awaited => Err(failure),
+                _ => {
+                    warn!("there is no policy yet: nothing is enforced until there is one");
                     Ok(())
                 }
             };
@@ -402,6 +413,12 @@ impl Agent {
 
     fn summary(&self) -> String {
         let generation = self.engine.generation();
+        if generation == 0 {
+            return match &self.last_error {
+                None => "nothing is enforced: there is no policy yet".to_owned(),
+                Some(error) => format!("nothing is enforced; the latest policy was refused: {error}"),
+            };
+        }
         match &self.last_error {
             None => match self.engine.confirm_by() {
                 Some((_, shown)) => {

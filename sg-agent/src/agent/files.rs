@@ -1,6 +1,9 @@
 //! What the policy's files say is put in force: when the agent is told to, and when they change.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use super::{Agent, DEFAULT_POLICY, Options, Terms, plan::Candidate};
 use crate::{
@@ -55,12 +58,19 @@ impl Agent {
     }
 }
 
-/// The policy that the agent reads: what the command line names, else the settings, else the
-/// default folder if there is one.
+/// The policy that the agent reads: what the command line names, else the settings, else the default
+/// folder if there is one. Settings that cannot be read may have named another one: then there is none.
 pub(super) fn policy_path(options: &Options) -> Option<PathBuf> {
     let named = options.policy.clone().or_else(|| options.config.policy.clone());
     named.or_else(|| {
         let default = Path::new(DEFAULT_POLICY);
-        default.is_dir().then(|| default.to_owned())
+        (options.unreadable.is_none() && default.is_dir()).then(|| default.to_owned())
     })
+}
+
+/// Whether `path` is a folder that waits for its first document.
+pub(super) fn is_empty(path: &Path) -> bool {
+    let is_hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
+    path.read_dir()
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| is_hidden(&entry.file_name()))))
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Error, Global, tell};
 use crate::{
+    agent::DEFAULT_POLICY,
     compile::{self, CompileError, RuleNumbers, Zone},
     document::{self, Limits, Loaded},
     failure::{Exit, Failure},
@@ -17,14 +18,15 @@ use crate::{
 /// Words of `check`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Documents, or folders of documents; together they are one policy
-    #[arg(required = true, value_name = "PATH")]
+    /// Documents, or folders of documents; together they are one policy [default: that of the settings, which
+    /// are then checked too, else /etc/sg-agent/policy.d]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Error> {
     let start = Instant::now();
-    let loaded = document::load(&arguments.paths, &Limits::default());
+    let loaded = document::load(&paths(global, arguments)?, &Limits::default());
     let mut check = summary(&loaded);
     check.read_ms = milliseconds(start);
 
@@ -50,6 +52,15 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Error>
             Err(failure.into())
         }
     }
+}
+
+/// What is named, else what the agent would read.
+fn paths(global: &Global, arguments: &Arguments) -> Result<Vec<PathBuf>, Failure> {
+    if arguments.paths.is_empty() {
+        let named = super::run::settings(global)?.policy;
+        return Ok(vec![named.unwrap_or_else(|| DEFAULT_POLICY.into())]);
+    }
+    Ok(arguments.paths.clone())
 }
 
 fn summary(loaded: &Loaded) -> Check {

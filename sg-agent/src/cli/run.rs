@@ -25,17 +25,28 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<Exit, Error> 
     if !is_root() {
         return Err(Failure::needs_root("run the agent").into());
     }
-    let config = Config::load(global.config.as_deref())
-        .map_err(|error| Failure::new(Exit::Invalid, "read the settings", error))?;
+    let (config, unreadable) = match settings(global) {
+        Ok(config) => (config, None),
+        // The last good policy is put in force all the same: a host that boots with a typing error in
+        // its settings must not stand open.
+        Err(failure) => (Config::default(), Some(failure)),
+    };
     log(&config);
     agent::run(Options {
         bpffs: global.bpffs.clone(),
         state_dir: global.state_dir.clone(),
         socket: global.socket.clone(),
         config,
+        unreadable,
         policy: arguments.policy,
     })?;
     Ok(Exit::Done)
+}
+
+/// The settings that the agent runs with.
+pub(super) fn settings(global: &Global) -> Result<Config, Failure> {
+    Config::load(global.config.as_deref())
+        .map_err(|error| Failure::new(Exit::Invalid, "read the settings", error))
 }
 
 /// Logs to standard error: what `RUST_LOG` says, else the settings.
