@@ -8,6 +8,7 @@ mod imports;
 mod reasons;
 mod source;
 mod test_names;
+mod unit;
 
 use std::fmt;
 use std::fs;
@@ -71,6 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut findings: Vec<_> = sources.iter().flat_map(examine).collect();
     findings.extend(reasons::undocumented(root)?);
     findings.extend(coverage::stale(root, &sources)?);
+    findings.extend(unit::findings(root)?);
     for finding in &findings {
         run::say(&finding.to_string());
     }
