@@ -12,6 +12,7 @@ mod library;
 mod programs;
 mod report;
 mod root;
+mod service;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -24,7 +25,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::{build, object, run, setup, workspace};
-use boot::Accelerator;
+use boot::{Accelerator, Idle};
 use kernel::Kernel;
 use programs::{Program, Selection};
 use report::Report;
@@ -50,9 +51,19 @@ pub(crate) struct Options {
     /// Only loads the programs, and notes in tests/verifier.toml how much the verifier had to do
     #[arg(long, conflicts_with_all = ["short", "test", "filter"])]
     record: bool,
+    /// Only what is told by a machine that systemd boots: the unit, and what is in force when
+    #[arg(long, conflicts_with_all = ["short", "test", "record", "filter"])]
+    boot: bool,
     /// Only tests whose name contains one of these
     #[arg(last = true)]
     filter: Vec<String>,
+}
+
+impl Options {
+    /// Whether systemd boots a machine, too: when it is asked for, and when nothing is.
+    fn boots(&self) -> bool {
+        self.boot || !self.short && !self.record && self.test.is_empty() && self.filter.is_empty()
+    }
 }
 
 /// The tests that tell most about [`OLD`].
@@ -62,6 +73,7 @@ pub(crate) fn run_short() -> Result<()> {
         short: true,
         test: Vec::new(),
         record: false,
+        boot: false,
         filter: Vec::new(),
     })
 }
@@ -79,8 +91,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         Selection::Named { programs: &options.test, parts: &options.filter }
     };
-    let programs = programs::build(&selection)?;
-    ensure!(!programs.is_empty(), "there is no such test");
+    let programs = if options.boot { Vec::new() } else { programs::build(&selection)? };
+    ensure!(options.boot || !programs.is_empty(), "there is no such test");
 
     let accelerator = boot::accelerator(&kernel)?;
     let machines = match accelerator {
@@ -105,9 +117,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .into_iter()
             .try_for_each(|machine| machine.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
+    let mut count: usize = shares.iter().map(Vec::len).sum();
+    if options.boots() {
+        service::run(&kernel, accelerator, &report)?;
+        count += service::BOOTS.len();
+    }
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     writeln!(io::stdout(), "{}", report.tally)?;
-    report.check(shares.iter().map(Vec::len).sum())?;
+    report.check(count)?;
     if options.record {
         report.counts.write()?;
     }
@@ -129,7 +146,7 @@ fn machine(
     fs::write(&initramfs, root::build(kernel, share, is_recorded)?)?;
     run::say(&format!("vm: {} boots, {accelerator}: machine {number}", kernel.release));
     let mut piece = Vec::new();
-    let ended = boot::watch(boot::command(kernel, &initramfs, accelerator)?, LIMIT, |line| {
+    let ended = boot::watch(boot::command(kernel, &initramfs, accelerator, Idle::Leaps)?, LIMIT, |line| {
         // The console ends its lines as a typewriter does.
         let line = line.trim_end();
         if report::tells_a_test(line) {

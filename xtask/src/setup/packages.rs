@@ -111,6 +111,31 @@ pub(crate) fn unpack(name: &str, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Fetches packages and all that they depend on, whatever is installed here, and unpacks it into
+/// `root`: a system of its own. Nothing is installed and nothing taken away.
+pub(crate) fn unpack_whole(names: &[&str], root: &Path) -> Result<()> {
+    present()?;
+    privileged(&format!("apt-get download {}", names.join(" ")))?;
+    run::say(&format!("setup: unpacking {}", names.join(", ")));
+    let cache = root.with_extension("packages");
+    fs::create_dir_all(cache.join("partial"))?;
+    // To apt, a machine on which nothing is installed.
+    let nothing = cache.join("status");
+    fs::write(&nothing, "")?;
+    let mut apt = apt_get("install");
+    apt.args(["--download-only", "--yes", "--no-install-recommends", "-qq", "-o"]);
+    apt.arg(format!("Dir::Cache::archives={}", cache.display())).arg("-o");
+    apt.arg(format!("Dir::State::status={}", nothing.display())).args(names);
+    if run::run(&mut apt).is_err() {
+        // There are no lists, or old ones that name files which the mirror no longer has.
+        refresh()?;
+        run::run(&mut apt)?;
+    }
+    unpacked::extract(&archives(&cache)?, root)?;
+    fs::remove_dir_all(&cache)?;
+    Ok(())
+}
+
 /// The packages in a folder.
 pub(crate) fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();

@@ -63,7 +63,7 @@ pub(crate) fn extract(packages: &[PathBuf], root: &Path) -> Result<()> {
     let half = root.with_extension("half");
     drop(fs::remove_dir_all(&half));
     for package in packages {
-        run::run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&half))?;
+        run::capture(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&half))?;
     }
     fs::rename(&half, root)?;
     Ok(())

@@ -31,6 +31,15 @@ pub(super) enum Accelerator {
     Emulation,
 }
 
+/// What an emulated machine's clock does while there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It leaps to when there is.
+    Leaps,
+    /// It goes on as this machine's does: what waits for a disk must not find that minutes have passed.
+    Passes,
+}
+
 impl fmt::Display for Accelerator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -53,13 +62,19 @@ pub(super) fn accelerator(kernel: &Kernel) -> Result<Accelerator> {
     let path = crate::workspace::target_dir().join("vm/probe.cpio");
     fs::write(&path, archive.finish())?;
     let mut is_alive = false;
-    let ended =
-        watch(command(kernel, &path, Accelerator::Kvm)?, PROBE, |line| is_alive |= line.contains(ALIVE));
+    let ended = watch(command(kernel, &path, Accelerator::Kvm, Idle::Passes)?, PROBE, |line| {
+        is_alive |= line.contains(ALIVE);
+    });
     Ok(if ended.is_ok() && is_alive { Accelerator::Kvm } else { Accelerator::Emulation })
 }
 
 /// A machine that boots `kernel` with this file system. Its console is its standard output.
-pub(super) fn command(kernel: &Kernel, initramfs: &Path, accelerator: Accelerator) -> Result<Command> {
+pub(super) fn command(
+    kernel: &Kernel,
+    initramfs: &Path,
+    accelerator: Accelerator,
+    idle: Idle,
+) -> Result<Command> {
     let qemu = tools::emulator()?;
     let mut command = qemu.command()?;
     if let Some(root) = qemu.root {
@@ -69,12 +84,15 @@ pub(super) fn command(kernel: &Kernel, initramfs: &Path, accelerator: Accelerato
     }
     match accelerator {
         Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host", "-smp", "2"]),
-        // The machine's clock counts instructions, two nanoseconds each, and leaps over idle time: what
-        // a test waits for does not depend on how fast and how busy this machine is. It needs a
-        // single processor. A plain one has no string instructions that are slow to emulate.
+        // The machine's clock counts instructions, two nanoseconds each: what a test waits for does not
+        // depend on how fast and how busy this machine is. It needs a single processor. A plain one has
+        // no string instructions that are slow to emulate.
         Accelerator::Emulation => command
-            .args(["-accel", "tcg,thread=single", "-cpu", "qemu64", "-smp", "1,maxcpus=2"])
-            .args(["-icount", "shift=1,sleep=off"]),
+            .args(["-accel", "tcg,thread=single", "-cpu", "qemu64", "-smp", "1,maxcpus=2", "-icount"])
+            .arg(match idle {
+                Idle::Leaps => "shift=1,sleep=off",
+                Idle::Passes => "shift=1,sleep=on",
+            }),
     };
     command.args(["-m", MEMORY]);
     command.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"]);

@@ -109,6 +109,11 @@ impl Kernel {
     /// The modules of these names and those that they need, in the order in which they load. A name
     /// that is no module is taken to be built in.
     pub(super) fn modules(&self, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+        Ok(self.files(names)?.into_iter().map(|module| module.content).collect())
+    }
+
+    /// As [`Self::modules`], with the names of their files.
+    pub(super) fn files(&self, names: &[&str]) -> Result<Vec<Module>> {
         let mut order = Order { kernel: self, seen: BTreeSet::new(), modules: Vec::new() };
         for name in names {
             order.add(name)?;
@@ -117,24 +122,32 @@ impl Kernel {
     }
 }
 
+/// A module, not compressed.
+pub(super) struct Module {
+    /// What a file with this content is called.
+    pub(super) file: String,
+    /// What the kernel loads.
+    pub(super) content: Vec<u8>,
+}
+
 struct Order<'a> {
     kernel: &'a Kernel,
     seen: BTreeSet<String>,
-    modules: Vec<Vec<u8>>,
+    modules: Vec<Module>,
 }
 
 impl Order<'_> {
     fn add(&mut self, name: &str) -> Result<()> {
         let name = name.replace('-', "_");
         let Some(path) = self.kernel.modules.get(&name) else { return Ok(()) };
-        if !self.seen.insert(name) {
+        if !self.seen.insert(name.clone()) {
             return Ok(());
         }
-        let module = read(path).with_context(|| path.display().to_string())?;
-        for needed in needs(&module).with_context(|| path.display().to_string())? {
+        let content = read(path).with_context(|| path.display().to_string())?;
+        for needed in needs(&content).with_context(|| path.display().to_string())? {
             self.add(&needed)?;
         }
-        self.modules.push(module);
+        self.modules.push(Module { file: format!("{name}.ko"), content });
         Ok(())
     }
 }
