@@ -3,7 +3,7 @@
 //! A virtual machine boots a distribution's kernel with nothing but an initial RAM file system, in
 //! which are the agent, the test programs and what these call. It runs them, says on its serial
 //! console how each ends, and turns itself off. Several machines share the tests out. What the tests
-//! prove is in their packages.
+//! prove is in their packages. One more machine is booted by systemd, with the agent as its unit.
 
 mod archive;
 mod boot;
