@@ -194,8 +194,7 @@ impl Agent {
         let is_awaited = unreadable.is_none() && self.watch.policy().is_none_or(files::is_empty);
         let named = match unreadable {
             Some(failure) => Some(Err(failure)),
-            None => loaded
-                .map(|loaded| self.read_files(loaded).and_then(|candidate| self.wanted(candidate))),
+            None => loaded.map(|loaded| self.read_files(loaded).and_then(|candidate| self.wanted(candidate))),
         };
         let refused = match named {
             Some(Ok(candidate)) => match self.engine.apply(candidate, &order) {

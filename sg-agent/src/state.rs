@@ -386,14 +386,13 @@ impl LockedStore {
         let mut seen = BTreeMap::new();
         for generation in self.store.recorded()?.into_iter().rev() {
             let policy = self.policy_of(generation).unwrap_or_default();
-            let is_kept = match seen.get_mut(&policy) {
-                Some(times) => {
-                    *times += 1;
-                    *times <= KEPT_OF_ONE
-                }
-                None if seen.len() < KEPT => seen.insert(policy.clone(), 1).is_none(),
-                None => false,
+            let is_kept = match seen.get(&policy) {
+                Some(times) => *times < KEPT_OF_ONE,
+                None => seen.len() < KEPT,
             };
+            if is_kept {
+                *seen.entry(policy.clone()).or_insert(0) += 1;
+            }
             if is_kept || generation == in_force {
                 kept.push(policy);
             } else {
