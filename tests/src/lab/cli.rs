@@ -47,6 +47,18 @@ impl Cli {
         &self.folder
     }
 
+    /// The machine that it runs on.
+    #[must_use]
+    pub const fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The folder of what it pins, on the machine.
+    #[must_use]
+    pub fn bpffs(&self) -> &str {
+        &self.bpffs
+    }
+
     /// The global options that say what the environment of [`Self::command`] says.
     #[must_use]
     pub fn options(&self) -> Vec<String> {
