@@ -93,6 +93,8 @@ pub enum Event {
     Counters(Grouping, Option<String>, Reply<Counters>),
     /// Interfaces or addresses have changed.
     InterfacesChanged,
+    /// It is time to look whether all is as it was left.
+    Look,
     /// SIGTERM or SIGINT.
     Shutdown,
 }
@@ -131,6 +133,7 @@ struct Agent {
     started: Timestamp,
     last_error: Option<String>,
     retry: Option<Instant>,
+    look: Instant,
 }
 
 impl Agent {
@@ -150,6 +153,7 @@ impl Agent {
             started: Timestamp::now(),
             last_error: None,
             retry: None,
+            look: Instant::now(),
         };
         agent.start()?;
         let serving = server::serve(listener, sender.clone());
@@ -212,17 +216,21 @@ impl Agent {
                 _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),
             };
             let trial = self.engine.confirm_by().map(|(at, _)| at.into());
-            let event = match [self.retry, trial].into_iter().flatten().min() {
-                None => events.recv().await,
-                Some(at) => tokio::select! {
-                    event = events.recv() => event,
-                    () = sleep_until(at) => Some(Event::InterfacesChanged),
+            let due = [self.retry, trial].into_iter().flatten().min();
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = sleep_until(due.unwrap_or(self.look).min(self.look)) => match due {
+                    Some(at) if at <= Instant::now() => Some(Event::InterfacesChanged),
+                    _ => Some(Event::Look),
                 },
             };
             self.look_at_trial();
             match event {
                 None | Some(Event::Shutdown) => return,
                 Some(event) => self.carry_out(event),
+            }
+            if self.look <= Instant::now() {
+                self.look = Instant::now() + self.engine.look();
             }
         }
     }
@@ -274,8 +282,8 @@ impl Agent {
                     self.refuse(&failure);
                 }
             }
-            // The loop ends before it comes here.
-            Event::Shutdown => {}
+            // The loop looks after every event, and ends before it comes here.
+            Event::Look | Event::Shutdown => {}
         }
     }
 
@@ -375,11 +383,23 @@ impl Agent {
     }
 
     fn status(&self) -> Result<Status, Failure> {
-        let mut status = match self.enforced()? {
-            Some(enforced) => enforced.status()?,
-            None => Status::default(),
+        let read =
+            self.enforced().and_then(|enforced| enforced.map(|enforced| enforced.status()).transpose());
+        let mut status = match read {
+            Ok(status) => status.unwrap_or_default(),
+            // Others took what it is read from: that is what there is to say.
+            Err(failure) => Status {
+                generation: self.engine.generation(),
+                problems: vec![failure.to_string()],
+                ..Status::default()
+            },
         };
-        status.problems.extend_from_slice(self.engine.problems());
+        for problem in self.engine.problems().iter().chain(self.engine.unmended()) {
+            if !status.problems.contains(problem) {
+                status.problems.push(problem.clone());
+            }
+        }
+        status.repairs = self.engine.repairs().clone();
         status.confirm_by = self.engine.confirm_by().map(|(_, shown)| shown.to_owned());
         status.agent = AgentStatus {
             running: true,

@@ -26,9 +26,11 @@ use crate::{
 };
 
 mod attaching;
+mod mending;
 mod preview;
 
 pub use self::attaching::detached;
+use self::mending::Mending;
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -43,6 +45,8 @@ pub struct Engine {
     /// Interfaces that were detached by name: left alone until the next policy.
     pub(super) excluded: BTreeSet<String>,
     problems: Vec<String>,
+    /// What became of what others took.
+    mending: Mending,
     /// A policy that waits for its confirmation.
     pub(super) trial: Option<Trial>,
 }
@@ -72,6 +76,7 @@ impl Engine {
             before: Before::default(),
             excluded: BTreeSet::new(),
             problems: Vec::new(),
+            mending: Mending::default(),
             trial: None,
         };
         engine.open_kernel()?;
@@ -185,6 +190,7 @@ impl Engine {
         if self.kernel.is_none() {
             self.open_kernel()?;
         }
+        self.keep_pins();
         let (interfaces, attached, placement) = self.place(&candidate.policy)?;
         self.settle_as(candidate, &placement, &attached, &interfaces, order)
     }
@@ -228,7 +234,7 @@ impl Engine {
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
 
-        self.problems.clone_from(&placement.problems);
+        let known = std::mem::replace(&mut self.problems, placement.problems.clone());
         // Asked again: growing may have replaced what was attached.
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
         let mut steps = steps(&placement.requests, &attached);
@@ -236,11 +242,13 @@ impl Engine {
             // The former policy may come back with nobody there to attach it: everything passes.
             steps.detach.retain(|gone| interfaces.iter().all(|interface| interface.ifindex != *gone));
         }
-        self.carry_out(&steps, &attached, interfaces);
+        self.carry_out(&steps, &attached, interfaces, &known);
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            if let Err(error) = self.store.prune(applied.generation) {
+            if applied.changed
+                && let Err(error) = self.store.prune(applied.generation)
+            {
                 warn!("old generations stay on disk: {error}");
             }
         }
@@ -286,7 +294,10 @@ impl Engine {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
         };
         let generation = kernel.generation();
-        let recorded = self.store.store().record(generation).ok().flatten();
+        let recorded = match &self.in_force {
+            Some(in_force) if in_force.record.generation == generation => Some(in_force.record.clone()),
+            _ => self.store.store().record(generation).ok().flatten(),
+        };
         let is_in_force = generation > 0
             && recorded.as_ref().is_some_and(|record| record.image == hex(&plan.image.digest()))
             && (self.in_force.is_some()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sg_common::abi::Control;
 
-use super::{Fallback, Kernel, KernelError, clock, publish, set::Set, syscall};
+use super::{Fallback, Kernel, KernelError, clock, publish, set::Set};
 use crate::image::Image;
 
 impl Set {
@@ -101,7 +101,7 @@ impl Kernel {
         if let Some((word, _)) = self.set.fallback() {
             self.set.control().flip(word);
             self.set.control().stay();
-            self.buffer_is_warm = true;
+            self.readers.begin();
         }
     }
 
@@ -110,7 +110,7 @@ impl Kernel {
         let Some((word, Duration::ZERO)) = self.set.fallback() else { return false };
         self.set.control().flip(word);
         self.set.control().stay();
-        self.buffer_is_warm = true;
+        self.readers.begin();
         true
     }
 
@@ -123,12 +123,10 @@ impl Kernel {
         if control.fallback().is_some_and(|(word, _)| Control::buffer(word) == buffer) {
             control.stay();
             // A program may have seen the moment come just now.
-            self.buffer_is_warm = true;
+            self.readers.begin();
         }
-        if std::mem::take(&mut self.buffer_is_warm) {
-            // Programs that began before the last flip may still read the buffer.
-            syscall::grace_period();
-        }
+        // Programs that began before the last flip may still read the buffer.
+        self.readers.wait();
         Ok(buffer)
     }
 

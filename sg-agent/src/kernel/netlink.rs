@@ -30,7 +30,7 @@ pub(crate) struct Netlink {
 pub(crate) struct Answer<'a> {
     /// `RTM_*`.
     pub(crate) kind: u16,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Answer<'a> {
@@ -158,15 +158,15 @@ impl Netlink {
 }
 
 /// A message of a datagram.
-struct Message<'a> {
-    kind: u16,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 /// The first message of a datagram, and what follows it.
-fn split(octets: &[u8]) -> Option<(Message<'_>, &[u8])> {
+pub(crate) fn split(octets: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let length = u32_of(octets)? as usize;
     let answer = Answer { kind: 0, payload: octets };
     let payload = octets.get(HEADER..length)?;

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{
     agent::{
         plan::Before,
-        steps::{Steps, is_behind, is_dead},
+        steps::{Steps, is_behind},
     },
     failure::{Exit, Failure},
     kernel::{
@@ -17,17 +17,19 @@ use crate::{
 };
 
 impl Engine {
-    /// Attaches and detaches; what fails is a problem, and the rest is done all the same.
+    /// Attaches and detaches; what fails is a problem, and the rest is done all the same. Problems that
+    /// were `known` before are not told again.
     pub(super) fn carry_out(
         &mut self,
         steps: &Steps,
         attached: &[kernel::Attached],
         interfaces: &[Interface],
+        known: &[String],
     ) {
         let Some(kernel) = &mut self.kernel else { return };
         let is_new = |request: &&AttachRequest| {
             request.side == Side::Host
-                && attached.iter().all(|old| old.ifindex != request.ifindex || is_dead(old))
+                && attached.iter().all(|old| old.ifindex != request.ifindex || old.is_gone)
         };
         let hosts: Vec<&AttachRequest> = steps.attach.iter().filter(is_new).collect();
         if !hosts.is_empty() {
@@ -56,12 +58,14 @@ impl Engine {
                 behind.map(|attached| format!("{}: another program is still in front", attached.name)),
             );
         }
+        let errors = kernel.detach_each(&steps.detach);
         for ifindex in &steps.detach {
             let name = attached.iter().find(|old| old.ifindex == *ifindex).map_or("?", |old| &old.name);
-            match kernel.detach(*ifindex) {
-                Ok(()) => info!(interface = %name, "detached"),
-                Err(error) => self.problems.push(problem(name, &error)),
+            let mut failed = errors.iter().filter(|(of, _)| of == ifindex).peekable();
+            if failed.peek().is_none() {
+                info!(interface = %name, "detached");
             }
+            self.problems.extend(failed.map(|(_, error)| problem(name, error)));
         }
         if self.problems.is_empty() {
             // Everything is attached: what another version of the agent still holds is nobody's.
@@ -71,7 +75,9 @@ impl Engine {
             }
             self.problems.extend(retired.errors.iter().map(ToString::to_string));
         }
-        for problem in &self.problems {
+        // Not in force as asked for, but in force.
+        self.problems.extend(kernel.attached().iter().filter_map(kernel::Attached::lacks_xdp));
+        for problem in self.problems.iter().filter(|problem| !known.contains(problem)) {
             warn!("{problem}");
         }
     }
