@@ -44,7 +44,7 @@ use crate::{
     document::{self, Limits},
     enforced::Enforced,
     failure::{Exit, Failure},
-    kernel::{Paths, Settings, Sizes},
+    kernel::{self, Paths, Settings, Sizes},
     state::{Store, Submission},
     view::{AgentStatus, Applied, Counters, Detached, Grouping, History, Plan, Status, timestamp},
 };
@@ -120,6 +120,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// It cannot start: another agent runs, the kernel refuses, or there is no valid policy and none
 /// was ever in force.
 pub fn run(options: Options) -> Result<(), Failure> {
+    if let Err(error) = kernel::raise_descriptor_limit() {
+        warn!("the number of open files stays as low as it is: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

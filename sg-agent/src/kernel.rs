@@ -414,6 +414,15 @@ impl Kernel {
     }
 }
 
+/// Lets this process hold as many descriptors as it may: an attachment takes two.
+///
+/// # Errors
+///
+/// The kernel refuses; nothing has changed.
+pub fn raise_descriptor_limit() -> std::io::Result<()> {
+    syscall::raise_descriptor_limit()
+}
+
 /// How long the calling thread has used a processor.
 #[must_use]
 pub fn thread_time() -> Duration {

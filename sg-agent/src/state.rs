@@ -12,6 +12,8 @@
 //! ```
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, TryLockError},
     io::{self, Write as _},
@@ -81,6 +83,8 @@ pub struct Store {
 #[derive(Debug)]
 pub struct LockedStore {
     store: Store,
+    /// The policies of records that were read or written: records are long, and many are pruned.
+    policies: RefCell<BTreeMap<u64, String>>,
     _lock: File,
 }
 
@@ -112,7 +116,7 @@ impl Store {
             .open(&path)
             .map_err(|source| StateError::Io { operation: "open", path: path.clone(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(LockedStore { store: self, _lock: lock }),
+            Ok(()) => Ok(LockedStore { store: self, policies: RefCell::default(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.root }),
             Err(TryLockError::Error(source)) => Err(StateError::Io { operation: "lock", path, source }),
         }
@@ -231,7 +235,18 @@ impl LockedStore {
         if !policy.exists() {
             replace(&policy, submission)?;
         }
+        self.policies.borrow_mut().insert(record.generation, record.policy.clone());
         replace(&self.store.record_path(record.generation), record)
+    }
+
+    /// The policy of a generation that is recorded.
+    fn policy_of(&self, generation: u64) -> Option<String> {
+        if let Some(policy) = self.policies.borrow().get(&generation) {
+            return Some(policy.clone());
+        }
+        let policy = self.store.record(generation).ok()??.policy;
+        self.policies.borrow_mut().insert(generation, policy.clone());
+        Some(policy)
     }
 
     /// Notes that a policy waits for its confirmation. Its former one must be kept.
@@ -281,10 +296,11 @@ impl LockedStore {
         for generation in old.iter().chain(rest) {
             if *generation != in_force && old.contains(generation) {
                 remove(&self.store.record_path(*generation))?;
-            } else if let Ok(Some(record)) = self.store.record(*generation) {
-                policies.push(record.policy);
+            } else {
+                policies.extend(self.policy_of(*generation));
             }
         }
+        self.policies.borrow_mut().retain(|generation, _| recorded.contains(generation));
         let path = self.store.policies();
         let entries = fs::read_dir(&path).map_err(|source| StateError::Io {
             operation: "read",

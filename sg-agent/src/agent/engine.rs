@@ -235,14 +235,12 @@ impl Engine {
         }
 
         let known = std::mem::replace(&mut self.problems, placement.problems.clone());
-        // Asked again: growing may have replaced what was attached.
-        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        let mut steps = steps(&placement.requests, &attached);
+        let mut steps = steps(&placement.requests, attached);
         if self.trial.is_some() {
             // The former policy may come back with nobody there to attach it: everything passes.
             steps.detach.retain(|gone| interfaces.iter().all(|interface| interface.ifindex != *gone));
         }
-        self.carry_out(&steps, &attached, interfaces, &known);
+        self.carry_out(&steps, attached, interfaces, &known);
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;

@@ -17,6 +17,8 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// `NLM_F_DUMP_INTR`: what was listed changed meanwhile.
 const DUMP_INTERRUPTED: u16 = 0x10;
+/// Octets of the longest datagram: no answer of the kernel is longer.
+const MOST: usize = 1 << 16;
 /// How often an interrupted dump is begun anew before it is taken as it is.
 const ATTEMPTS: u32 = 8;
 
@@ -138,8 +140,11 @@ impl Netlink {
         message.serialize(&mut octets);
         self.socket.send(&octets, 0)?;
         let mut interrupted = false;
+        // The kernel fills as much of a datagram as was asked for the last time, and no more than this.
+        let mut octets = Vec::with_capacity(MOST);
         loop {
-            let (octets, _) = self.socket.recv_from_full()?;
+            octets.clear();
+            self.socket.recv(&mut octets, 0)?;
             let mut rest = octets.as_slice();
             while let Some((message, after)) = split(rest) {
                 rest = after;

@@ -38,17 +38,20 @@ impl Engine {
                 Err(error) => warn!("open sockets could not be entered as flows: {error}"),
             }
         }
+        let mut now = attached.to_vec();
+        now.retain(|old| steps.attach.iter().all(|request| request.ifindex != old.ifindex));
         for request in &steps.attach {
             match kernel.attach(request) {
                 Ok(attached) => {
                     for hook in &attached.hooks {
                         info!(interface = %request.name, hook = %hook.hook, why = %hook.why, "attached");
                     }
+                    now.push(attached);
                 }
                 Err(error) => self.problems.push(problem(&request.name, &error)),
             }
         }
-        if kernel.attached().iter().any(is_behind) {
+        if now.iter().any(is_behind) {
             match kernel.put_first() {
                 Ok(_) => info!("put before programs that others had put in front"),
                 Err(error) => self.problems.push(format!("cannot get before another program: {error}")),
@@ -76,7 +79,11 @@ impl Engine {
             self.problems.extend(retired.errors.iter().map(ToString::to_string));
         }
         // Not in force as asked for, but in force.
-        self.problems.extend(kernel.attached().iter().filter_map(kernel::Attached::lacks_xdp));
+        self.problems.extend(
+            now.iter()
+                .filter(|attached| !steps.detach.contains(&attached.ifindex))
+                .filter_map(kernel::Attached::lacks_xdp),
+        );
         for problem in self.problems.iter().filter(|problem| !known.contains(problem)) {
             warn!("{problem}");
         }
