@@ -320,6 +320,18 @@ impl Kernel {
         self.records.values().map(|record| self.inspect(record)).collect()
     }
 
+    /// Every attachment as it was left: whether its programs are still there is for [`Self::look`].
+    /// Which interfaces have gone is told all the same.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Attached> {
+        self.notice_departures();
+        let of = |record: &Record| Attached {
+            is_gone: self.presence.has_left(record.ifindex),
+            ..hooks::recorded(record)
+        };
+        self.records.values().map(of).collect()
+    }
+
     fn inspect(&self, record: &Record) -> Attached {
         let ifindex = record.ifindex;
         let running = |ifindex, hook| self.held.running(ifindex, hook);

@@ -239,8 +239,8 @@ fn what_was_detached_on_purpose_stays_detached(setup: Setup) -> Result<()> {
         thread::sleep(Duration::from_millis(300));
         assert!(sender.sent() > sent + 20 && sender.arrived().len() > arrived + 20, "{words:?}: it is open");
         assert_eq!(repairs(&arena)?, 0, "{words:?}: {}", arena.agent.log());
-        // The same without the daemon, and a daemon that is started after it.
         drop(sender);
+        // A start puts the policy in force again.
         arena.agent.restart()?;
     }
     Ok(())

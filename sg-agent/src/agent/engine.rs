@@ -178,7 +178,13 @@ impl Engine {
         match (&self.in_force, &self.kernel) {
             (Some(in_force), Some(_)) => {
                 let candidate = in_force.candidate.clone();
-                let applied = self.settle(candidate, &Order::event("interfaces changed"))?;
+                self.keep_pins();
+                // Until a new interface is covered everything passes it. Whether the others are as they
+                // were left is for the next look.
+                let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::recorded);
+                let (interfaces, attached, placement) = self.place_beside(&candidate.policy, attached)?;
+                let order = Order::event("interfaces changed");
+                let applied = self.settle_as(candidate, &placement, &attached, &interfaces, &order)?;
                 self.keep_way_back()?;
                 Ok(Some(applied))
             }
@@ -200,9 +206,18 @@ impl Engine {
         &self,
         policy: &Policy,
     ) -> Result<(Vec<Interface>, Vec<Attached>, Placement), Failure> {
+        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
+        self.place_beside(policy, attached)
+    }
+
+    /// As [`Self::place`], beside what is attached.
+    fn place_beside(
+        &self,
+        policy: &Policy,
+        attached: Vec<Attached>,
+    ) -> Result<(Vec<Interface>, Vec<Attached>, Placement), Failure> {
         let interfaces =
             Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
-        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
         let placement = plan::place(policy, &interfaces, &self.excluded, &attached, &self.before.zones);
         Ok((interfaces, attached, placement))
     }

@@ -281,7 +281,25 @@ pub(crate) fn inspect(
             other_programs,
         }
     });
-    let mut hooks: Vec<_> = hooks.collect();
+    assembled(record, hooks.collect())
+}
+
+/// An attachment as it was left.
+pub(crate) fn recorded(record: &Record) -> Attached {
+    let hooks = record.hooks.iter().map(|recorded| HookState {
+        direction: recorded.hook.direction(record.side),
+        hook: recorded.hook,
+        mode: recorded.hook.mode(),
+        why: recorded.why.clone(),
+        is_alive: true,
+        programs_before: Vec::new(),
+        other_programs: Vec::new(),
+    });
+    assembled(record, hooks.collect())
+}
+
+/// An attachment of hooks in the state that they are in.
+fn assembled(record: &Record, mut hooks: Vec<HookState>) -> Attached {
     hooks.sort_by_key(|state| !state.hook.is_ingress());
     Attached {
         ifindex: record.ifindex,
