@@ -246,6 +246,12 @@ impl Kernel {
         self.planned_fallback()
     }
 
+    /// Has the wait for programs that may still read what is not in force any more begin beside, so
+    /// that the next image need not wait for it.
+    pub fn rest(&mut self) {
+        self.readers.begin();
+    }
+
     /// Calls the way back off. False: it was taken before, and what it led to stays in force.
     pub fn stay(&mut self) -> bool {
         self.call_fallback_off()

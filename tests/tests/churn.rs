@@ -2,17 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    fs, thread,
+    fs,
+    net::UdpSocket,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sg_tests::{
-    lab::{Arena, Connection, Namespace, PATIENCE, Setup, binary, can_run, eventually, is_kernel, text},
+    lab::{Arena, Connection, Namespace, PATIENCE, Setup, binary, can_run, eventually, text},
     syscall::{
-        self, interface_index,
-        program::{self, Hook},
+        self, interface_index, packet_socket_of,
+        program::{self, Foreign, Hook},
     },
 };
 
@@ -35,38 +37,79 @@ fn covered(arena: &Arena) -> Result<BTreeSet<String>> {
     Ok(attachments.iter().filter(is_whole).filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect())
 }
 
-/// How long it takes from the moment that an interface of this name is there until programs sit on
-/// both of its hooks, watched from within its namespace.
+/// How long after an interface of this name is there something still passes it, either way: frames of
+/// an EtherType that nobody permits, from within its namespace. Asking the kernel for its links would
+/// take longer than making them does.
 fn time_to_cover(name: &str) -> Result<Duration> {
-    const PAUSE: Duration = Duration::from_micros(200);
+    const ETHERTYPE: u16 = 0x88b5;
+    const PAUSE: Duration = Duration::from_micros(300);
+    const QUIET: Duration = Duration::from_millis(150);
     let begin = Instant::now();
     while interface_index(name).is_err() {
         ensure!(begin.elapsed() < PATIENCE, "{name} does not appear");
         thread::sleep(PAUSE);
     }
     let there = Instant::now();
-    let is_covered = || -> Result<bool> {
-        Ok(!program::links(name, Hook::TcIngress, "sg_")?.is_empty()
-            && !program::links(name, Hook::TcEgress, "sg_")?.is_empty())
+    let open = |name: &str| -> Result<UdpSocket> {
+        let socket = packet_socket_of(name, ETHERTYPE)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
     };
-    while !is_covered()? {
+    let ends = [open(name)?, open(&format!("p{name}"))?];
+    let (mut sent, mut last) = (Vec::new(), there);
+    while last.elapsed() < QUIET {
         ensure!(there.elapsed() < PATIENCE, "{name} is not covered");
+        let mut frame = [[0xff; 6], [2, 0, 0, 0, 0, 9]].concat();
+        frame.extend(ETHERTYPE.to_be_bytes());
+        frame.extend(sent.len().to_be_bytes());
+        frame.resize(60, 0);
+        sent.push(Instant::now());
+        for end in &ends {
+            // It is not up yet, or the frame is dropped where it is sent.
+            drop(end.send(&frame));
+        }
+        let mut octets = [0; 128];
+        for end in &ends {
+            while end.recv(&mut octets).is_ok() {
+                let number = usize::from_be_bytes(octets[14..22].try_into()?);
+                last = last.max(*sent.get(number).context("a frame of this test's")?);
+            }
+        }
         thread::sleep(PAUSE);
     }
-    Ok(there.elapsed())
+    // None at all passes one that is covered before it is up.
+    Ok(last.duration_since(there))
 }
 
-/// The promise is 50 ms for the 99th of a hundred. A build without optimisation takes several times
-/// as long over the same, on processors that it shares with other tests.
-fn soon() -> Result<Duration> {
+/// How long the kernel itself takes to put programs on two hooks: each waits for a grace period. The
+/// most of several attempts.
+fn two_links(machine: &Namespace) -> Result<Duration> {
+    let mut most = Duration::ZERO;
+    for number in 0..20 {
+        let name = format!("other{number}");
+        batch(machine, &add(std::slice::from_ref(&name)))?;
+        most = most.max(machine.enter(|| {
+            let begin = Instant::now();
+            let _links =
+                [Hook::TcIngress, Hook::TcEgress].map(|hook| Foreign::attach(&name, hook, "other", -1));
+            Ok(begin.elapsed())
+        })?);
+    }
+    Ok(most)
+}
+
+/// The promise is 50 ms for 99 of a hundred. On processors that are busy with other tests the kernel
+/// alone may take as long, and a build without optimisation several times as long over the rest.
+fn soon(kernel: Duration) -> Result<Duration> {
     let is_optimised = text(binary::agent()?)?.contains("/release/");
-    Ok(Duration::from_millis(if is_optimised { 50 } else { 1000 }))
+    let (promised, own) = if is_optimised { (50, 25) } else { (1000, 1000) };
+    Ok(Duration::from_millis(promised).max(kernel + Duration::from_millis(own)))
 }
 
 #[test]
 fn an_interface_is_covered_soon_after_it_appears() -> Result<()> {
-    if !can_run() || !is_kernel([6, 6]) {
-        return Ok(()); // Filters are not seen by watching links.
+    if !can_run() {
+        return Ok(());
     }
     for there in [0, 300] {
         let mut arena = Arena::without_agent(Setup::HostTc)?;
@@ -78,15 +121,22 @@ fn an_interface_is_covered_soon_after_it_appears() -> Result<()> {
             let time = thread::scope(|scope| -> Result<Duration> {
                 let waits = scope.spawn(|| arena.machine.enter(|| time_to_cover(&name)));
                 thread::sleep(Duration::from_millis(5));
-                batch(&arena.machine, &add(std::slice::from_ref(&name)))?;
+                let mut lines = add(std::slice::from_ref(&name));
+                lines.extend([format!("link set p{name} up"), format!("link set {name} up")]);
+                batch(&arena.machine, &lines)?;
                 waits.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             });
             times.push(time.with_context(|| arena.agent.log())?);
         }
         times.sort();
+        let open = times.iter().filter(|time| !time.is_zero()).count();
+        assert!(open > times.len() / 2, "frames pass until an interface is covered: {times:?}");
         let (median, most) = (times[times.len() / 2], times[times.len() * 99 / 100 - 1]);
-        println!("beside {there} interfaces: median {median:?}, 99 of 100 within {most:?}");
-        assert!(most <= soon()?, "beside {there} interfaces: {times:?}");
+        let kernel = two_links(&arena.machine)?;
+        println!(
+            "beside {there}: median {median:?}, 99 of 100 within {most:?}; the kernel's part: {kernel:?}"
+        );
+        assert!(most <= soon(kernel)?, "beside {there}, where the kernel takes {kernel:?}: {times:?}");
     }
     Ok(())
 }

@@ -256,6 +256,9 @@ impl Engine {
             steps.detach.retain(|gone| interfaces.iter().all(|interface| interface.ifindex != *gone));
         }
         self.carry_out(&steps, attached, interfaces, &known);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.rest();
+        }
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;

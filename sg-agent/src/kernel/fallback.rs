@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sg_common::abi::Control;
 
-use super::{Fallback, Kernel, KernelError, clock, publish, set::Set};
+use super::{Fallback, Kernel, KernelError, clock, grace::Grace, publish, set::Set};
 use crate::image::Image;
 
 impl Set {
@@ -101,7 +101,7 @@ impl Kernel {
         if let Some((word, _)) = self.set.fallback() {
             self.set.control().flip(word);
             self.set.control().stay();
-            self.readers.begin();
+            self.readers = Grace::Due;
         }
     }
 
@@ -110,7 +110,7 @@ impl Kernel {
         let Some((word, Duration::ZERO)) = self.set.fallback() else { return false };
         self.set.control().flip(word);
         self.set.control().stay();
-        self.readers.begin();
+        self.readers = Grace::Due;
         true
     }
 
@@ -123,7 +123,7 @@ impl Kernel {
         if control.fallback().is_some_and(|(word, _)| Control::buffer(word) == buffer) {
             control.stay();
             // A program may have seen the moment come just now.
-            self.readers.begin();
+            self.readers = Grace::Due;
         }
         // Programs that began before the last flip may still read the buffer.
         self.readers.wait();

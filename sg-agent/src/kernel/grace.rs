@@ -17,8 +17,13 @@ pub(crate) enum Grace {
 }
 
 impl Grace {
-    /// Waits, beside, for every program that runs now.
+    /// Waits, beside, for every program that runs now, if some is to be waited for. Not while
+    /// interfaces wait to be attached: a link is made in a grace period of its own, which begins when
+    /// one that is under way has ended.
     pub(crate) fn begin(&mut self) {
+        if !matches!(self, Self::Due) {
+            return;
+        }
         let waiter = std::thread::Builder::new().name("grace".to_owned()).spawn(syscall::grace_period);
         *self = waiter.map_or(Self::Due, Self::Running);
     }

@@ -7,7 +7,7 @@ use sg_common::{
     image::{Header, Node},
 };
 
-use super::{Kernel, KernelError, Published, set::Set};
+use super::{Kernel, KernelError, Published, grace::Grace, set::Set};
 use crate::image::Image;
 
 impl Kernel {
@@ -29,7 +29,7 @@ impl Kernel {
         let has_grown = self.set.number != set;
         write(&self.set, buffer, image.nodes())?;
         self.set.control().flip(Control::state_of(generation, buffer));
-        self.readers.begin();
+        self.readers = Grace::Due;
         Ok(Published { generation, micros: begin.elapsed().as_micros() as u64, has_grown })
     }
 }
