@@ -391,18 +391,9 @@ impl Agent {
         let mut status = match read {
             Ok(status) => status.unwrap_or_default(),
             // Others took what it is read from: that is what there is to say.
-            Err(failure) => Status {
-                generation: self.engine.generation(),
-                problems: vec![failure.to_string()],
-                ..Status::default()
-            },
+            Err(failure) => Status { problems: vec![failure.to_string()], ..Status::default() },
         };
-        for problem in self.engine.problems().iter().chain(self.engine.unmended()) {
-            if !status.problems.contains(problem) {
-                status.problems.push(problem.clone());
-            }
-        }
-        status.repairs = self.engine.repairs().clone();
+        self.engine.tell(&mut status);
         status.confirm_by = self.engine.confirm_by().map(|(_, shown)| shown.to_owned());
         status.agent = AgentStatus {
             running: true,

@@ -2,9 +2,10 @@
 //! shown. Where the kernel still has the program, nothing gets through meanwhile.
 
 use std::{
+    io::Write as _,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -58,14 +59,18 @@ impl Sender {
 
     /// How many were sent so far.
     fn sent(&self) -> usize {
-        self.sent.lock().unwrap().len()
+        of(&self.sent).len()
     }
 
     /// When those were sent that arrived.
     fn arrived(&self) -> Vec<Instant> {
-        let sent = self.sent.lock().unwrap();
-        self.arrived.lock().unwrap().iter().map(|number| sent[*number]).collect()
+        let sent = of(&self.sent);
+        of(&self.arrived).iter().map(|number| sent[*number]).collect()
     }
+}
+
+fn of<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Sender {
@@ -80,7 +85,7 @@ impl Drop for Sender {
 fn send(socket: &UdpSocket, target: SocketAddr, stop: &AtomicBool, sent: &Mutex<Vec<Instant>>) {
     while !stop.load(Ordering::Relaxed) {
         let number = {
-            let mut sent = sent.lock().unwrap();
+            let mut sent = of(sent);
             sent.push(Instant::now());
             sent.len() - 1
         };
@@ -94,7 +99,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, arrived: &Mutex<Vec<usize>>) {
     let mut octets = [0; 8];
     while !stop.load(Ordering::Relaxed) {
         if socket.recv(&mut octets).is_ok() {
-            arrived.lock().unwrap().push(usize::from_ne_bytes(octets));
+            of(arrived).push(usize::from_ne_bytes(octets));
         }
     }
 }
@@ -162,7 +167,7 @@ fn pins_are_put_back_and_nothing_gets_through(setup: Setup) -> Result<()> {
     for fault in faults {
         let sender = Sender::start(&arena)?;
         let (_, took, _) = mended(&arena, fault).with_context(|| format!("{fault:?}"))?;
-        println!("{setup:?} {fault:?}: seen to be mended after {took:?}");
+        writeln!(std::io::stderr(), "{setup:?} {fault:?}: seen to be mended after {took:?}")?;
         assert!(took <= MENDED, "{fault:?} took {took:?}");
         kept.check(&arena).with_context(|| format!("after {fault:?}"))?;
         let last = arena.agent.json(&["status"])?["repairs"]["last"].clone();
@@ -189,7 +194,7 @@ fn programs_are_put_back_within_a_second(setup: Setup) -> Result<()> {
         kept.check(&arena).with_context(|| format!("after {fault:?}"))?;
         let last = sender.arrived().into_iter().max();
         let open = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(begin));
-        println!("{setup:?} {fault:?}: mended after {took:?}, open for {open:?}");
+        writeln!(std::io::stderr(), "{setup:?} {fault:?}: mended after {took:?}, open for {open:?}")?;
         assert!(took <= MENDED && open <= MENDED, "{fault:?} took {took:?}, and was open for {open:?}");
         // From here on everything is judged again.
         let (sent, arrived) = (sender.sent(), sender.arrived().len());

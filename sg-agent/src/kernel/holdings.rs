@@ -48,7 +48,7 @@ impl Holdings {
         for (place, object) in &self.objects {
             match restore(&set.join(place), object) {
                 Ok(true) => {
-                    restored.extend(place.file_name().map(|name| name.to_string_lossy().into_owned()))
+                    restored.extend(place.file_name().map(|name| name.to_string_lossy().into_owned()));
                 }
                 Ok(false) => {}
                 Err(error) => errors.push(error),

@@ -92,7 +92,10 @@ impl Kernel {
         }
         match self.pins.restore_current(self.set.number) {
             Ok(true) => {
-                found.push(Repair { interface: None, what: "the set in force was not told".to_owned() })
+                found.push(Repair {
+                    interface: None,
+                    what: "what led to the set in force was gone".to_owned(),
+                });
             }
             Ok(false) => {}
             Err(error) => errors.push(error),

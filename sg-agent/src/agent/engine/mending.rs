@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::Engine;
 use crate::{
     kernel::{Kernel, Look, thread_time},
-    view::{self, Repairs, timestamp},
+    view::{self, Repairs, Status, timestamp},
 };
 
 /// How long after a look the next one follows, at the soonest.
@@ -72,15 +72,14 @@ impl Engine {
         }
     }
 
-    /// What was mended since the agent was started.
-    #[must_use]
-    pub const fn repairs(&self) -> &Repairs {
-        &self.mending.repairs
-    }
-
-    /// What is not as it was left, and cannot be mended.
-    #[must_use]
-    pub fn unmended(&self) -> &[String] {
-        &self.mending.problems
+    /// Adds what is not as the policy says, what cannot be mended, and what was.
+    pub fn tell(&self, status: &mut Status) {
+        status.generation = self.generation();
+        for problem in self.problems.iter().chain(&self.mending.problems) {
+            if !status.problems.contains(problem) {
+                status.problems.push(problem.clone());
+            }
+        }
+        status.repairs = self.mending.repairs.clone();
     }
 }
