@@ -47,7 +47,7 @@ use crate::{
     document::{Limits, Loaded},
     enforced::Enforced,
     failure::{Exit, Failure},
-    kernel::{Paths, Settings, Sizes},
+    kernel::{self, Paths, Settings, Sizes},
     state::{Store, Submission},
     view::{AgentStatus, Applied, Counters, Detached, Grouping, History, Plan, Status, timestamp},
 };
@@ -100,6 +100,8 @@ pub enum Event {
     InterfacesChanged,
     /// Files that the policy is read from have changed.
     FilesChanged,
+    /// It is time to look whether all is as it was left.
+    Look,
     /// SIGTERM or SIGINT.
     Shutdown,
 }
@@ -125,6 +127,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// It cannot start: another agent runs, the kernel refuses, or there is no valid policy and none
 /// was ever in force.
 pub fn run(options: Options) -> Result<(), Failure> {
+    if let Err(error) = kernel::raise_descriptor_limit() {
+        warn!("the number of open files stays as low as it is: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -138,6 +143,7 @@ struct Agent {
     started: Timestamp,
     last_error: Option<Failure>,
     retry: Option<Instant>,
+    look: Instant,
 }
 
 impl Agent {
@@ -157,6 +163,7 @@ impl Agent {
             started: Timestamp::now(),
             last_error: None,
             retry: None,
+            look: Instant::now(),
         };
         agent.start(options.unreadable.clone())?;
         let serving = server::serve(listener, sender.clone());
@@ -229,9 +236,13 @@ impl Agent {
                 _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),
             };
             let trial = self.engine.confirm_by().map(|(at, _)| at.into());
+            let due = [self.retry, trial].into_iter().flatten().min();
             let event = tokio::select! {
                 event = events.recv() => event,
-                () = at([self.retry, trial].into_iter().flatten().min()) => Some(Event::InterfacesChanged),
+                () = sleep_until(due.unwrap_or(self.look).min(self.look)) => match due {
+                    Some(at) if at <= Instant::now() => Some(Event::InterfacesChanged),
+                    _ => Some(Event::Look),
+                },
                 // Nothing takes the place of a policy on trial: files wait until it is over.
                 () = self.watch.changed(), if trial.is_none() => Some(Event::FilesChanged),
             };
@@ -239,6 +250,9 @@ impl Agent {
             match event {
                 None | Some(Event::Shutdown) => return,
                 Some(event) => self.carry_out(event),
+            }
+            if self.look <= Instant::now() {
+                self.look = Instant::now() + self.engine.look();
             }
         }
     }
@@ -291,8 +305,8 @@ impl Agent {
                 }
             }
             Event::FilesChanged => self.follow_files(),
-            // The loop ends before it comes here.
-            Event::Shutdown => {}
+            // The loop looks after every event, and ends before it comes here.
+            Event::Look | Event::Shutdown => {}
         }
     }
 
@@ -383,11 +397,14 @@ impl Agent {
     }
 
     fn status(&self) -> Result<Status, Failure> {
-        let mut status = match self.enforced()? {
-            Some(enforced) => enforced.status()?,
-            None => Status::default(),
+        let read =
+            self.enforced().and_then(|enforced| enforced.map(|enforced| enforced.status()).transpose());
+        let mut status = match read {
+            Ok(status) => status.unwrap_or_default(),
+            // Others took what it is read from: that is what there is to say.
+            Err(failure) => Status { problems: vec![failure.to_string()], ..Status::default() },
         };
-        status.problems.extend_from_slice(self.engine.problems());
+        self.engine.tell(&mut status);
         status.problems.extend(self.watch.problem());
         status.confirm_by = self.engine.confirm_by().map(|(_, shown)| shown.to_owned());
         status.agent = AgentStatus {
@@ -454,14 +471,6 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
 fn first_diagnostics(failure: &Failure) -> impl Iterator<Item = String> + '_ {
     const SHOWN: usize = 10;
     failure.diagnostics.iter().take(SHOWN).cloned()
-}
-
-/// Returns at that moment; never without one.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// The policy of what was read, or a failure with all that is wrong with it.

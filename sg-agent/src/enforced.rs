@@ -269,6 +269,7 @@ impl Enforced {
             status
                 .problems
                 .extend(attachment.attached.hooks.iter().flat_map(|hook| troubles(&attachment, hook)));
+            status.problems.extend(attachment.attached.lacks_xdp());
             status.attachments.push(attachment_status(attachment));
         }
         Ok(status)

@@ -24,27 +24,39 @@ mod events;
 mod fallback;
 mod flows;
 mod grace;
+mod holdings;
 mod hooks;
 pub mod links;
 mod load;
 mod memory;
 mod netlink;
 mod pins;
+mod presence;
 mod publish;
 mod reader;
+mod repair;
 mod replace;
 mod set;
 mod slots;
 mod sockets;
+mod stand_in;
 mod syscall;
 mod xdp;
+mod zones;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use sg_common::abi::Control;
 
 pub(crate) use self::syscall::readiness;
-use self::{attachment::Record, grace::Grace, hooks::Held, pins::Pins, set::Set};
+use self::{
+    attachment::Record, grace::Grace, holdings::Holdings, hooks::Held, pins::Pins, presence::Presence,
+    set::Set, zones::CleanZones,
+};
 pub use self::{
     attachment::{AttachRequest, Attached, HookChoice, HookKind, HookState, Side},
     counters::ZoneCounters,
@@ -53,6 +65,7 @@ pub use self::{
     flows::FlowView,
     load::object,
     reader::{Capacities, Reader},
+    repair::{Look, Repair},
     sockets::{Socket, sockets},
 };
 use crate::image::Image;
@@ -149,10 +162,15 @@ pub struct Kernel {
     settings: Settings,
     pins: Pins,
     set: Set,
+    holdings: Holdings,
     held: Held,
     records: BTreeMap<u32, Record>,
-    /// Until when programs may still read the buffer that is not in force.
-    grace: Grace,
+    presence: Presence,
+    /// Interfaces whose XDP hook was asked for while another program had it.
+    awaits_xdp: BTreeSet<u32>,
+    clean: CleanZones,
+    /// Programs that may still read the buffer that is not in force.
+    readers: Grace,
 }
 
 impl Kernel {
@@ -229,6 +247,12 @@ impl Kernel {
         self.planned_fallback()
     }
 
+    /// Has the wait for programs that may still read what is not in force any more begin beside, so
+    /// that the next image need not wait for it.
+    pub fn rest(&mut self) {
+        self.readers.begin();
+    }
+
     /// Calls the way back off. False: it was taken before, and what it led to stays in force.
     pub fn stay(&mut self) -> bool {
         self.call_fallback_off()
@@ -279,23 +303,67 @@ impl Kernel {
         self.check_request(request)
     }
 
-    /// Ends enforcement on an interface, which may be gone already. None attached: nothing to do.
+    /// Ends enforcement on an interface, which may be gone already, and forgets its flows and counts.
+    /// None attached: nothing to do.
     ///
     /// # Errors
     ///
     /// The first of those met; what could be ended has been.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), KernelError> {
-        match self.records.get(&ifindex).cloned() {
-            Some(record) => self.end(&record),
-            None => Ok(()),
+        self.end(ifindex)
+    }
+
+    /// Like [`Self::detach`] for several interfaces, in about the time that one takes. Returns what
+    /// failed, and for which.
+    pub fn detach_each(&mut self, interfaces: &[u32]) -> Vec<(u32, KernelError)> {
+        self.end_all(interfaces)
+    }
+
+    /// Every attachment, those adopted included, as it is now. Programs of others are told only where
+    /// they run before this agent's.
+    #[must_use]
+    pub fn attached(&self) -> Vec<Attached> {
+        self.notice_departures();
+        self.records.values().map(|record| self.inspect(record)).collect()
+    }
+
+    /// Every attachment as it was left: whether its programs are still there is for [`Self::look`].
+    /// Which interfaces have gone is told all the same.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Attached> {
+        self.notice_departures();
+        let of = |record: &Record| Attached {
+            is_gone: self.presence.has_left(record.ifindex),
+            ..hooks::recorded(record)
+        };
+        self.records.values().map(of).collect()
+    }
+
+    fn inspect(&self, record: &Record) -> Attached {
+        let ifindex = record.ifindex;
+        let running = |ifindex, hook| self.held.running(ifindex, hook);
+        let is_free =
+            || matches!(links::Interfaces::get(ifindex), Ok(Some(found)) if found.xdp_program.is_none());
+        Attached {
+            is_gone: self.presence.has_left(ifindex),
+            is_xdp_free: self.awaits_xdp.contains(&ifindex) && is_free(),
+            ..hooks::inspect(record, &self.set, hooks::Depth::Whole, running)
         }
     }
 
-    /// Every attachment, those adopted included, as it is now.
-    #[must_use]
-    pub fn attached(&self) -> Vec<Attached> {
-        let running = |ifindex, hook| self.held.running(ifindex, hook);
-        self.records.values().map(|record| hooks::inspect(record, &self.set, running)).collect()
+    /// Looks whether programs, links, pins and the file system that they are on are as they were left,
+    /// and mends what is not. Enforcement goes on from what is held, whatever became of pins.
+    pub fn look(&mut self) -> Look {
+        self.look_and_mend()
+    }
+
+    /// Like [`Self::look`], for pins alone.
+    pub fn keep_pins(&mut self) -> Look {
+        let mut look = Look::default();
+        if !self.pins.is_whole() {
+            self.restore_pins(&mut look);
+        }
+        look
     }
 
     /// Ends what other ABI versions enforce, once everything that should be is attached by this one.
@@ -312,8 +380,20 @@ impl Kernel {
     ///
     /// Some counters may be left as they were.
     pub fn clear_zone(&mut self, zone: u32) -> Result<(), KernelError> {
-        self.set.flows().forget_zone(zone);
-        self.set.clear_zone_counters(zone)
+        self.clear_zones(&[zone])
+    }
+
+    /// Like [`Self::clear_zone`] for several, but for those that are known to be clean.
+    fn clear_zones(&mut self, zones: &[u32]) -> Result<(), KernelError> {
+        let zones: BTreeSet<u32> = zones.iter().copied().filter(|zone| !self.clean.has(*zone)).collect();
+        if !zones.is_empty() {
+            self.set.flows().forget_zones(&zones);
+        }
+        for zone in zones {
+            self.set.clear_zone_counters(zone)?;
+            self.clean.set(zone, true);
+        }
+        Ok(())
     }
 
     /// Zeroes the counters of rule numbers before they are used for other rules.
@@ -333,6 +413,7 @@ impl Kernel {
     /// When the clock cannot be read.
     pub fn seed_flows(&mut self, seeds: &[Seed]) -> Result<usize, KernelError> {
         let now = clock::tick(&self.set.clock, self.set.rate)?;
+        seeds.iter().for_each(|seed| self.clean.set(seed.zone, false));
         let flows = self.set.flows();
         Ok(seeds.iter().filter(|seed| flows.seed(seed.zone, &seed.socket, now)).count())
     }
@@ -346,8 +427,25 @@ impl Kernel {
     pub fn reader(&self) -> Result<Reader, KernelError> {
         let missing =
             || KernelError::system("open", self.paths.bpffs.display(), std::io::ErrorKind::NotFound.into());
-        Reader::open(&self.paths)?.ok_or_else(missing)
+        // Not by the path, which may lead elsewhere.
+        let pins = Pins::at(self.pins.root(), self.pins.folder().to_owned())?.ok_or_else(missing)?;
+        Reader::of(pins)?.ok_or_else(missing)
     }
+}
+
+/// Lets this process hold as many descriptors as it may: an attachment takes two.
+///
+/// # Errors
+///
+/// The kernel refuses; nothing has changed.
+pub fn raise_descriptor_limit() -> std::io::Result<()> {
+    syscall::raise_descriptor_limit()
+}
+
+/// How long the calling thread has used a processor.
+#[must_use]
+pub fn thread_time() -> Duration {
+    syscall::thread_time()
 }
 
 /// The clock that drop events are dated by, in nanoseconds: `CLOCK_MONOTONIC`.

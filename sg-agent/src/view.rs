@@ -32,7 +32,7 @@ pub use self::{
         AccessChange, AccessLine, Coverage, CutFlow, FlowChange, Plan, PlannedInterface, PlannedRule,
         RuleChanges, SettingChange, Size, SizeChange,
     },
-    status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered},
+    status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Repair, Repairs, Status, Uncovered},
     time::timestamp,
 };
 

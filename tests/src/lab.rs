@@ -23,6 +23,7 @@ pub mod agent;
 pub mod arena;
 pub mod binary;
 pub mod cli;
+pub mod faults;
 pub mod hand;
 pub mod hping;
 pub mod namespace;
@@ -36,6 +37,7 @@ pub mod wire;
 pub use agent::Agent;
 pub use arena::{Arena, Setup};
 pub use cli::{Cli, Output};
+pub use faults::{Fault, Inflicted};
 pub use namespace::Namespace;
 pub use traffic::{Connection, Outcome, Probe};
 
@@ -49,13 +51,23 @@ pub const SILENCE: Duration = Duration::from_millis(400);
 /// running test is skipped, and what an older kernel cannot do for it.
 #[must_use]
 pub fn has_kernel(version: [u32; 2], lacks: &str) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|number| number.parse().ok()).collect();
-    if numbers.as_slice() >= version.as_slice() {
+    if is_kernel(version) {
         return true;
     }
-    skipped(&format!("kernel {} {lacks}", release.trim()));
+    skipped(&format!("kernel {} {lacks}", release()));
     false
+}
+
+/// Whether the running kernel is of this version or a later one.
+#[must_use]
+pub fn is_kernel(version: [u32; 2]) -> bool {
+    let release = release();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|number| number.parse().ok()).collect();
+    numbers.as_slice() >= version.as_slice()
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 /// Whether the running test can do its work; otherwise says on stderr that it is skipped, and why.

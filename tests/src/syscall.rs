@@ -66,6 +66,28 @@ pub fn enter_network(fd: &OwnedFd) -> io::Result<()> {
     check(unsafe { libc::setns(fd.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
 
+/// Moves the calling thread into the mount namespace of `fd`, to its root folder.
+///
+/// # Errors
+/// The kernel's refusal; the thread may have a root and working directory of its own by then.
+pub fn enter_mounts(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: unshare takes no pointers, and gives the calling thread what the kernel demands of one
+    // that changes its mounts; the descriptor is open for as long as it is borrowed.
+    check(unsafe { libc::unshare(libc::CLONE_FS) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::setns(fd.as_raw_fd(), libc::CLONE_NEWNS) }).map(drop)
+}
+
+/// Unmounts what is mounted on `target`, although somebody may hold something on it.
+///
+/// # Errors
+/// The kernel's refusal, or a zero byte in the path.
+pub fn unmount(target: &str) -> io::Result<()> {
+    let target = CString::new(target)?;
+    // SAFETY: a C string that outlives the call.
+    check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }).map(drop)
+}
+
 /// Mounts `source` on `target`; an empty `kind` changes flags only.
 ///
 /// # Errors

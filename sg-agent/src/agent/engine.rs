@@ -26,9 +26,11 @@ use crate::{
 };
 
 mod attaching;
+mod mending;
 mod preview;
 
 pub use self::attaching::detached;
+use self::mending::Mending;
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -43,6 +45,8 @@ pub struct Engine {
     /// Interfaces that were detached by name: left alone until the next policy.
     pub(super) excluded: BTreeSet<String>,
     pub(super) problems: Vec<String>,
+    /// What became of what others took.
+    mending: Mending,
     /// A policy that waits for its confirmation.
     pub(super) trial: Option<Trial>,
     /// What is to be returned to from the next change on, should nobody confirm it.
@@ -74,6 +78,7 @@ impl Engine {
             before: Before::default(),
             excluded: BTreeSet::new(),
             problems: Vec::new(),
+            mending: Mending::default(),
             trial: None,
             way_back: None,
         };
@@ -191,7 +196,11 @@ impl Engine {
         match (&self.in_force, &self.kernel) {
             (Some(in_force), Some(_)) => {
                 let candidate = in_force.candidate.clone();
-                self.settle(candidate, &Order::event("interfaces changed")).map(Some)
+                self.keep_pins();
+                // Until a new interface is covered everything passes it. Whether the others are as they
+                // were left is for the next look.
+                let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::recorded);
+                self.settle_beside(candidate, &attached, &Order::event("interfaces changed")).map(Some)
             }
             _ => Ok(None),
         }
@@ -201,20 +210,29 @@ impl Engine {
         if self.kernel.is_none() {
             self.open_kernel()?;
         }
-        let (interfaces, attached) = self.there()?;
-        let placement = self.place(&candidate.policy, &interfaces, &attached);
-        if self.trial.is_some() {
-            return self.settle_on_trial(candidate, placement, &attached, &interfaces, order);
-        }
-        self.settle_as(candidate, &placement, &attached, &interfaces, order)
+        self.keep_pins();
+        let attached = self.attached();
+        self.settle_beside(candidate, &attached, order)
     }
 
-    /// The interfaces that are there, and what is attached to them.
-    pub(super) fn there(&self) -> Result<(Vec<Interface>, Vec<Attached>), Failure> {
-        let interfaces =
-            Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
-        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        Ok((interfaces, attached))
+    /// As [`Self::settle`], beside what is attached.
+    fn settle_beside(
+        &mut self,
+        candidate: Candidate,
+        attached: &[Attached],
+        order: &Order,
+    ) -> Result<Applied, Failure> {
+        let interfaces = there()?;
+        let placement = self.place(&candidate.policy, &interfaces, attached);
+        if self.trial.is_some() {
+            return self.settle_on_trial(candidate, placement, attached, &interfaces, order);
+        }
+        self.settle_as(candidate, &placement, attached, &interfaces, order)
+    }
+
+    /// What is attached, as the kernel has it.
+    pub(super) fn attached(&self) -> Vec<Attached> {
+        self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached)
     }
 
     /// Puts the interfaces that are there in relation to a policy.
@@ -253,16 +271,19 @@ impl Engine {
                     && in_force.record.policy == applied.digest => {}
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
-        self.problems.clone_from(&placement.problems);
+        let known = std::mem::replace(&mut self.problems, placement.problems.clone());
         self.plan_way_back();
-        // Asked again: growing may have replaced what was attached.
-        let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
-        let steps = steps(&placement.requests, &attached);
-        self.carry_out(&steps, &attached, interfaces);
+        let steps = steps(&placement.requests, attached);
+        self.carry_out(&steps, attached, interfaces, &known);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.rest();
+        }
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            if let Err(error) = self.store.prune(applied.generation) {
+            if applied.changed
+                && let Err(error) = self.store.prune(applied.generation)
+            {
                 warn!("old generations stay on disk: {error}");
             }
         }
@@ -417,4 +438,9 @@ fn clear(kernel: &mut Kernel, zones: &[u32], rules: &[u32]) -> Result<(), Kernel
         kernel.clear_zone(*zone)?;
     }
     if rules.is_empty() { Ok(()) } else { kernel.clear_rules(rules) }
+}
+
+/// The interfaces that are there.
+pub(super) fn there() -> Result<Vec<Interface>, Failure> {
+    Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))
 }

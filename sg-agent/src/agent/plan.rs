@@ -10,7 +10,6 @@ use super::{
     desired::{self, Matched},
     numbering::{Numbering, Renumbered},
     order::Order,
-    steps::is_dead,
     zones::{Slot, ZoneTable},
 };
 use crate::{
@@ -106,9 +105,9 @@ pub fn place(
         format!("{name}: carries neither Ethernet frames nor bare IP (ARPHRD {arphrd}), so nothing is enforced on it")
     });
 
-    // An interface whose links have all died was made anew under its old index.
+    // An interface that has left may have been made anew under its old index.
     let mut before = before.clone();
-    for dead in attached.iter().filter(|attached| is_dead(attached)) {
+    for dead in attached.iter().filter(|attached| attached.is_gone) {
         before.0.retain(|_, slot| {
             let (Slot::Used(ifindex) | Slot::Retired(ifindex)) = *slot;
             ifindex != dead.ifindex
@@ -418,6 +417,10 @@ interfaces:
         for hook in &mut dead.hooks {
             hook.is_alive = false;
         }
+        // Somebody took the links from an interface that is still the same.
+        let severed = place(&candidate.policy, &interfaces, &none, &[dead.clone()], &before);
+        assert_eq!((severed.requests[0].zone, severed.given), (0, vec![]));
+        dead.is_gone = true;
         let anew = place(&candidate.policy, &interfaces, &none, &[dead], &before);
         assert_eq!((anew.requests[0].zone, anew.given), (1, vec![1]));
     }

@@ -13,8 +13,9 @@ use super::Event;
 use crate::{failure::Failure, kernel::links::Watcher};
 
 /// What comes within this time of a change is told with it: an interface that is made has several
-/// messages, and an address rarely comes alone.
-const DEBOUNCE: Duration = Duration::from_millis(5);
+/// messages. No longer, for until it is covered everything passes; and whatever comes while the
+/// agent is at work is told at once after that.
+const DEBOUNCE: Duration = Duration::from_millis(1);
 
 /// How long to wait before netlink is tried again.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -27,19 +27,13 @@ fn is_in_place(wanted: &AttachRequest, actual: &Attached) -> bool {
     let AttachRequest { ifindex, name: _, zone, side, hook, bare_ip } = wanted;
     let is_same = (*ifindex, *zone, *side, *hook, *bare_ip)
         == (actual.ifindex, actual.zone, actual.side, actual.wanted, actual.bare_ip);
-    is_same && is_whole(actual)
+    is_same && is_whole(actual) && !actual.is_gone && !actual.is_xdp_free
 }
 
 /// Whether both hooks are there, and nobody gets to judge before them.
 fn is_whole(actual: &Attached) -> bool {
     actual.hooks.len() == 2
         && actual.hooks.iter().all(|hook| hook.is_alive && hook.programs_before.is_empty())
-}
-
-/// Whether nothing of an attachment is left: the interface is gone, or was made anew.
-#[must_use]
-pub fn is_dead(actual: &Attached) -> bool {
-    actual.hooks.iter().all(|hook| !hook.is_alive)
 }
 
 /// Whether a program of somebody else's is asked before ours, and may keep ours from being asked.
@@ -76,6 +70,8 @@ pub(super) mod tests {
             wanted: HookChoice::Auto,
             bare_ip: false,
             hooks: vec![hook(HookKind::TcxIngress), hook(HookKind::TcxEgress)],
+            is_gone: false,
+            is_xdp_free: false,
         }
     }
 
@@ -90,6 +86,8 @@ pub(super) mod tests {
         behind.hooks[0].programs_before.push("other (7)".to_owned());
         let mut half = attached(2, 0);
         half.hooks.pop();
+        let gone = Attached { is_gone: true, ..in_place() };
+        let free = Attached { is_xdp_free: true, ..in_place() };
         // (what, desired, actual, attach, detach)
         let rows = [
             ("nothing", vec![], vec![], vec![], vec![]),
@@ -101,6 +99,8 @@ pub(super) mod tests {
             ("a severed link", vec![request(2, 0)], vec![severed], vec![2], vec![]),
             ("somebody before it", vec![request(2, 0)], vec![behind], vec![2], vec![]),
             ("a hook missing", vec![request(2, 0)], vec![half], vec![2], vec![]),
+            ("another of its index", vec![request(2, 0)], vec![gone], vec![2], vec![]),
+            ("XDP free again", vec![request(2, 0)], vec![free], vec![2], vec![]),
             ("unwanted", vec![], vec![in_place()], vec![], vec![2]),
             ("made again", vec![request(9, 1)], vec![in_place()], vec![9], vec![2]),
         ];
@@ -109,15 +109,5 @@ pub(super) mod tests {
             let attached: Vec<u32> = steps.attach.iter().map(|attach| attach.ifindex).collect();
             assert_eq!((attached, steps.detach), (expected_attach, expected_detach), "{what}");
         }
-    }
-
-    #[test]
-    fn an_attachment_is_dead_when_nothing_of_it_lives() {
-        let mut some = attached(2, 0);
-        assert!(!is_dead(&some));
-        some.hooks[0].is_alive = false;
-        assert!(!is_dead(&some));
-        some.hooks[1].is_alive = false;
-        assert!(is_dead(&some));
     }
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{
-    engine::Engine,
+    engine::{self, Engine},
     memory,
     numbering::Numbering,
     order::Order,
@@ -136,7 +136,7 @@ impl Engine {
     ) -> Result<Applied, Failure> {
         let highest = self.store.store().highest().map_err(Failure::state)?;
         let former = self.in_force.as_ref().map(|in_force| in_force.candidate.clone());
-        let (interfaces, attached) = self.there()?;
+        let (interfaces, attached) = (engine::there()?, self.attached());
         let next = self.place(&candidate.policy, &interfaces, &attached);
 
         // What is in force lets pass whatever only the next policy covers, so that it can come back with

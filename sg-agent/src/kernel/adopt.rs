@@ -1,18 +1,25 @@
 //! How the daemon comes by what it holds: it adopts what is pinned, or loads it for the first time.
 
-use std::{collections::BTreeMap, fs::File, io::Read as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read as _,
+};
 
 use sg_common::abi::Control;
 
 use super::{
-    DetachReport, Kernel, KernelError, Opened, Paths, Settings, Sizes,
+    DetachReport, HookChoice, HookKind, Kernel, KernelError, Opened, Paths, Settings, Sizes,
     attachment::Record,
     detach,
     grace::Grace,
+    holdings::Holdings,
     hooks::{Held, running_pinned},
     load::{self, MapSizes},
     pins::{Pins, remove_tree, versions},
+    presence::Presence,
     set::Set,
+    zones::CleanZones,
 };
 
 /// See [`Kernel::open`].
@@ -21,6 +28,8 @@ pub(super) fn open(
     sizes: &Sizes,
     settings: &Settings,
 ) -> Result<(Kernel, Opened), KernelError> {
+    // From here on no interface leaves unseen.
+    let presence = Presence::watch()?;
     let pins = Pins::make(paths)?;
     let (set, mut opened) = match pins.current()? {
         Some(number) => (Set::open(number, pins.set(number))?, Opened::Adopted),
@@ -30,10 +39,14 @@ pub(super) fn open(
         paths: paths.clone(),
         settings: *settings,
         pins,
+        holdings: Holdings::open(&set.folder)?,
         set,
         held: Held::default(),
         records: BTreeMap::new(),
-        grace: Grace::begin(),
+        presence,
+        awaits_xdp: BTreeSet::new(),
+        clean: CleanZones::new(opened == Opened::Loaded),
+        readers: Grace::Due,
     };
     kernel.tune(settings);
     if opened == Opened::Adopted {
@@ -100,8 +113,9 @@ impl Kernel {
                 self.take_over(record)?;
             } else {
                 tracing::info!("the interface {} is gone, or another by now", record.name);
-                self.end(&record)?;
-                self.clear_zone(record.zone)?;
+                let ifindex = record.ifindex;
+                self.records.insert(ifindex, record);
+                self.end(ifindex)?;
             }
         }
         for (ifindex, hook, _) in self.pins.links()? {
@@ -123,6 +137,10 @@ impl Kernel {
                 // The others go on, and attaching anew tries again.
                 tracing::warn!("{}: {error}", record.name);
             }
+        }
+        let has_xdp = record.hooks.iter().any(|recorded| recorded.hook == HookKind::Xdp);
+        if record.wanted == HookChoice::Xdp && !has_xdp {
+            self.awaits_xdp.insert(record.ifindex);
         }
         self.records.insert(record.ifindex, record);
         Ok(())

@@ -6,7 +6,7 @@
 use sg_common::abi::Attachment;
 
 use super::{
-    AttachRequest, Attached, HookKind, Kernel, KernelError, NO_ZONE,
+    AttachRequest, Attached, HookChoice, HookKind, Kernel, KernelError, NO_ZONE,
     attachment::{Record, RecordedHook},
     clsact, hooks,
     links::{Interface, Interfaces},
@@ -39,13 +39,11 @@ impl Kernel {
             .filter(|interface| interface.name == request.name)
             .ok_or_else(|| KernelError::NoInterface { name: request.name.clone(), ifindex })?;
         self.fit_zones(request.zone)?;
-        if let Some(old) = self.records.get(&ifindex).cloned()
-            && old.hooks.iter().all(|recorded| self.held.running(ifindex, recorded.hook).is_none())
-        {
+        if self.has_departed(ifindex) {
             // The interface was deleted and made again: no flow of the old one is valid on it.
-            self.end(&old)?;
-            self.clear_zone(old.zone)?;
+            self.end(ifindex)?;
         }
+        self.clean.set(request.zone, false);
         let before = self.records.get(&ifindex).cloned();
         let mut record = Record {
             ifindex,
@@ -59,8 +57,7 @@ impl Kernel {
         };
         match self.enforce(request, &interface, &mut record) {
             Ok(()) => {
-                let attached =
-                    hooks::inspect(&record, &self.set, |ifindex, hook| self.held.running(ifindex, hook));
+                let attached = self.inspect(&record);
                 self.records.insert(ifindex, record);
                 Ok(attached)
             }
@@ -85,13 +82,7 @@ impl Kernel {
         if let Err(reason) = self.set.program(HookKind::Xdp) {
             return Err(KernelError::Lacks { what: "what the XDP program needs", detail: reason.to_owned() });
         }
-        let ours = self.held.running(ifindex, HookKind::Xdp);
-        match interface.xdp_program.filter(|id| Some(*id) != ours) {
-            Some(id) => {
-                Err(KernelError::Occupied { interface: name.clone(), program: hooks::program_name(id) })
-            }
-            None => Ok(()),
-        }
+        self.occupant(request, &interface).map_or(Ok(()), Err)
     }
 
     fn enforce(
@@ -114,38 +105,56 @@ impl Kernel {
         self.pins.write_record(record)
     }
 
+    /// Puts the ingress program on XDP or TC. Where XDP is not to be had it is TC, whatever was asked
+    /// for: the wrong hook is a problem, none at all would be an open door.
     fn ingress(
         &mut self,
         request: &AttachRequest,
         interface: &Interface,
         record: &mut Record,
     ) -> Result<RecordedHook, KernelError> {
-        let xdp = |why| Candidate { hook: HookKind::Xdp, why };
-        match choose(request, interface) {
-            Choice::Tc(why) => self.place(record, self.tc(true, why)),
-            Choice::ForceXdp => {
-                let result = self.place(record, vec![xdp("asked for".to_owned())]);
-                result.map_err(|error| self.refused_xdp(error, request))
+        let why = match choose(request, interface) {
+            Choice::Tc(why) => return self.place(record, self.tc(true, why)),
+            Choice::ForceXdp => "asked for".to_owned(),
+            Choice::PreferXdp(why) => why,
+        };
+        let placed = match self.occupant(request, interface) {
+            Some(error) => Err(error),
+            None => {
+                let xdp = Candidate { hook: HookKind::Xdp, why: why.clone() };
+                self.place(record, vec![xdp]).map_err(|error| self.refused_xdp(error, request))
             }
-            Choice::PreferXdp(why) => match self.place(record, vec![xdp(why.clone())]) {
-                Err(error) if !error.is_permission() => {
-                    let error = self.refused_xdp(error, request);
-                    self.place(record, self.tc(true, format!("{why}, but {error}")))
+        };
+        self.awaits_xdp.remove(&request.ifindex);
+        match placed {
+            Err(error) if !error.is_permission() => {
+                if request.hook == HookChoice::Xdp && matches!(error, KernelError::Occupied { .. }) {
+                    self.awaits_xdp.insert(request.ifindex);
                 }
-                result => result,
-            },
+                let why = match request.hook {
+                    HookChoice::Xdp => format!("XDP is asked for, but {error}"),
+                    HookChoice::Auto | HookChoice::Tc => format!("{why}, but {error}"),
+                };
+                self.place(record, self.tc(true, why))
+            }
+            placed => placed,
         }
+    }
+
+    /// The program of somebody else on the XDP hook, as an error.
+    fn occupant(&self, request: &AttachRequest, interface: &Interface) -> Option<KernelError> {
+        let ours = self.held.running(request.ifindex, HookKind::Xdp);
+        let id = interface.xdp_program.filter(|id| Some(*id) != ours)?;
+        let (interface, program) = (request.name.clone(), hooks::program_name(id));
+        Some(KernelError::Occupied { interface, program })
     }
 
     /// A failure to attach XDP, told in terms of the interface.
     fn refused_xdp(&self, error: KernelError, request: &AttachRequest) -> KernelError {
-        let occupant =
-            Interfaces::get(request.ifindex).ok().flatten().and_then(|interface| interface.xdp_program);
-        let ours = self.held.running(request.ifindex, HookKind::Xdp);
-        match (occupant.filter(|id| Some(*id) != ours), error.os_error()) {
-            (Some(id), _) => {
-                KernelError::Occupied { interface: request.name.clone(), program: hooks::program_name(id) }
-            }
+        let interface = Interfaces::get(request.ifindex).ok().flatten();
+        let occupant = interface.and_then(|interface| self.occupant(request, &interface));
+        match (occupant, error.os_error()) {
+            (Some(occupied), _) => occupied,
             (None, Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
                 KernelError::Lacks { what: "native XDP on this interface", detail: error.to_string() }
             }
@@ -229,7 +238,10 @@ impl Kernel {
 
     /// Puts things back as they were before an attach failed half-way.
     fn undo(&mut self, made: &Record, before: Option<Record>) -> Result<(), KernelError> {
-        let Some(mut before) = before else { return self.end(made) };
+        let Some(mut before) = before else {
+            self.records.insert(made.ifindex, made.clone());
+            return self.end(made.ifindex);
+        };
         let mut result = slots::put(&mut self.set.attachments, slot_of(&before));
         for recorded in &made.hooks {
             if before.hooks.iter().all(|kept| kept.hook != recorded.hook) {
@@ -243,18 +255,41 @@ impl Kernel {
         result
     }
 
-    /// Ends an attachment: hooks, then the slot, then the note. Goes on past errors.
-    pub(super) fn end(&mut self, record: &Record) -> Result<(), KernelError> {
-        let mut record = record.clone();
-        let mut result = Ok(());
-        for recorded in std::mem::take(&mut record.hooks) {
-            result = result.and(self.held.release(&self.pins, record.ifindex, recorded.hook));
+    /// Ends one attachment.
+    pub(super) fn end(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        self.end_all(&[ifindex]).into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Ends attachments: hooks, then slots, notes, flows and counters. Goes on past errors. All of them
+    /// share one wait for programs that still run, and one walk over the flows.
+    pub(super) fn end_all(&mut self, interfaces: &[u32]) -> Vec<(u32, KernelError)> {
+        let mut errors = Vec::new();
+        let mut ended = Vec::new();
+        for ifindex in interfaces {
+            let Some(mut record) = self.records.remove(ifindex) else { continue };
+            for recorded in std::mem::take(&mut record.hooks) {
+                let released = self.held.release(&self.pins, *ifindex, recorded.hook);
+                errors.extend(released.err().map(|error| (*ifindex, error)));
+            }
+            errors.extend(self.drop_qdisc(&mut record).err().map(|error| (*ifindex, error)));
+            ended.push(record);
         }
-        result = result.and(self.drop_qdisc(&mut record));
+        if ended.is_empty() {
+            return errors;
+        }
         syscall::grace_period();
-        result = result.and(slots::clear(&mut self.set.attachments, record.ifindex));
-        self.records.remove(&record.ifindex);
-        result.and(self.pins.remove_record(record.ifindex))
+        for record in &ended {
+            let ifindex = record.ifindex;
+            let cleared = slots::clear(&mut self.set.attachments, ifindex);
+            let cleared = cleared.and(self.pins.remove_record(ifindex));
+            errors.extend(cleared.err().map(|error| (ifindex, error)));
+            self.forget(ifindex);
+        }
+        let zones: Vec<u32> = ended.iter().map(|record| record.zone).collect();
+        if let Err(error) = self.clear_zones(&zones) {
+            errors.push((ended[0].ifindex, error));
+        }
+        errors
     }
 }
 

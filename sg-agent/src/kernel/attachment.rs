@@ -23,7 +23,7 @@ pub enum HookChoice {
     /// Native XDP where the driver runs it at no cost to the stack, else TC.
     #[default]
     Auto,
-    /// Native XDP or an error.
+    /// Native XDP; where it is not to be had, TC for as long.
     Xdp,
     /// TC.
     Tc,
@@ -135,6 +135,31 @@ pub struct Attached {
     pub bare_ip: bool,
     /// The hooks in force, ingress first.
     pub hooks: Vec<HookState>,
+    /// The interface has left this network namespace. One of its index may be there all the same: it
+    /// is another.
+    pub is_gone: bool,
+    /// XDP was asked for and another program had the hook, which is free by now.
+    pub is_xdp_free: bool,
+}
+
+impl Attached {
+    /// What asks for this attachment, by the name that the interface has now.
+    #[must_use]
+    pub fn request(&self, name: String) -> AttachRequest {
+        let Self { ifindex, zone, side, wanted, bare_ip, .. } = *self;
+        AttachRequest { ifindex, name, zone, side, hook: wanted, bare_ip }
+    }
+
+    /// What is wrong where XDP was asked for and is not to be had. Enforced it is all the same.
+    #[must_use]
+    pub fn lacks_xdp(&self) -> Option<String> {
+        let ingress = self.hooks.iter().find(|state| state.hook.is_ingress())?;
+        if self.wanted != HookChoice::Xdp || self.hooks.iter().any(|state| state.hook == HookKind::Xdp) {
+            return None;
+        }
+        let HookState { direction, hook, why, .. } = ingress;
+        Some(format!("{}: {direction} is enforced at {hook}: {why}", self.name))
+    }
 }
 
 /// One hook in force.

@@ -101,7 +101,7 @@ impl Kernel {
         }
         self.set.control().stay();
         // The moment may have come between the two: a program that has seen it reads the other buffer.
-        self.grace = Grace::begin();
+        self.readers = Grace::Due;
         true
     }
 
@@ -110,7 +110,7 @@ impl Kernel {
         if let Some((word, _)) = self.set.fallback() {
             self.set.control().flip(word);
             self.set.control().stay();
-            self.grace = Grace::begin();
+            self.readers = Grace::Due;
         }
     }
 
@@ -119,7 +119,7 @@ impl Kernel {
         let Some((word, Duration::ZERO)) = self.set.fallback() else { return false };
         self.set.control().flip(word);
         self.set.control().stay();
-        self.grace = Grace::begin();
+        self.readers = Grace::Due;
         true
     }
 
@@ -133,10 +133,10 @@ impl Kernel {
         if control.fallback().is_some_and(|(word, _)| Control::buffer(word) == buffer) {
             control.stay();
             // A program may have seen the moment come just now.
-            self.grace = Grace::begin();
+            self.readers = Grace::Due;
         }
         // Programs that began before the last flip may still read the buffer.
-        self.grace.wait();
+        self.readers.wait();
         Ok(buffer)
     }
 

@@ -1,5 +1,7 @@
 //! The flow table, from user space: the very memory and code that the programs use.
 
+use std::collections::BTreeSet;
+
 use sg_common::{
     abi::Control,
     flow::{
@@ -110,20 +112,20 @@ impl<'a> Flows<'a> {
         find(self, &context, &key).is_none() && insert(self, &context, &key, &opening)
     }
 
-    /// Forgets every flow of a zone.
+    /// Forgets every flow of these zones.
     ///
     /// The tags stay: a free slot with a tag costs a lookup one look more, and is taken once its
     /// bucket has none without.
-    pub(crate) fn forget_zone(&self, zone: u32) {
+    pub(crate) fn forget_zones(&self, zones: &BTreeSet<u32>) {
         for entry in self.entries.all() {
             let life = Life(entry.life.load());
-            if life.state().is_some() && key_of(entry).zone() == zone {
+            if life.state().is_some() && zones.contains(&key_of(entry).zone()) {
                 // Should the slot change hands at this moment, this does nothing to the new flow.
                 entry.life.exchange(life.0, life.freed().0);
             }
         }
         for datagram in self.datagrams.all() {
-            datagram.forget_zone(zone);
+            zones.iter().for_each(|zone| datagram.forget_zone(*zone));
         }
     }
 }

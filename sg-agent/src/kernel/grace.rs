@@ -1,36 +1,42 @@
-//! When the programs that were running at some moment have ended: only then what they may still read is
-//! written. It is waited for beside, from the moment on, so that a change that comes later need not.
+//! A grace period that runs beside: whoever needs it later finds it over, most of the time.
 
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use super::syscall;
 
-/// What is known of the programs that ran at a moment.
+/// Whether programs may still read what was in force before the last change.
 #[derive(Debug, Default)]
 pub(crate) enum Grace {
-    /// All of them have ended.
+    /// None does.
     #[default]
     Over,
-    /// A thread waits for them.
-    Waiting(JoinHandle<()>),
-    /// Nobody has waited for them yet.
+    /// A thread waits for those that might.
+    Running(JoinHandle<()>),
+    /// Some may, and nobody waits for them yet.
     Due,
 }
 
 impl Grace {
-    /// The moment is now.
-    pub(crate) fn begin() -> Self {
-        let waiting = thread::Builder::new().name("grace".to_owned()).spawn(syscall::grace_period);
-        waiting.map_or(Self::Due, Self::Waiting)
+    /// Waits, beside, for every program that runs now, if some is to be waited for. Not while
+    /// interfaces wait to be attached: a link is made in a grace period of its own, which begins when
+    /// one that is under way has ended.
+    pub(crate) fn begin(&mut self) {
+        if !matches!(self, Self::Due) {
+            return;
+        }
+        let waiter = std::thread::Builder::new().name("grace".to_owned()).spawn(syscall::grace_period);
+        *self = waiter.map_or(Self::Due, Self::Running);
     }
 
-    /// Returns when they have ended.
+    /// Waits until the grace period is over.
     pub(crate) fn wait(&mut self) {
-        match std::mem::take(self) {
-            Self::Over => {}
-            // A thread that panicked may not have waited to the end.
-            Self::Waiting(waiting) => waiting.join().unwrap_or_else(|_| syscall::grace_period()),
-            Self::Due => syscall::grace_period(),
+        let is_over = match std::mem::take(self) {
+            Self::Over => true,
+            Self::Running(waiter) => waiter.join().is_ok(),
+            Self::Due => false,
+        };
+        if !is_over {
+            syscall::grace_period();
         }
     }
 }

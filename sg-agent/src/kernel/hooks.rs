@@ -10,9 +10,10 @@ use std::{
 use super::{
     KernelError,
     attachment::{Attached, HookKind, HookState, Record},
-    clsact, pins,
+    clsact, holdings, pins,
     pins::{Pins, unlink},
     set::{Loaded, Set},
+    stand_in::StandIn,
     syscall,
 };
 
@@ -98,6 +99,12 @@ impl Held {
         }
     }
 
+    /// Whether a TC hook of this network namespace has our program on it.
+    pub(crate) fn is_there(&self, ifindex: u32, hook: HookKind) -> bool {
+        let running = self.running(ifindex, hook);
+        running.is_some() && programs(ifindex, hook, Depth::Whole).iter().any(|(id, _)| *id == running)
+    }
+
     /// Whether somebody else's program runs before ours on a TC hook: one that lets a packet pass
     /// for good keeps ours from judging it.
     pub(crate) fn is_behind(&self, ifindex: u32, hook: HookKind) -> bool {
@@ -111,8 +118,7 @@ impl Held {
         programs.first().is_some_and(|first| *first != ours)
     }
 
-    /// Puts another program at the head of a TC hook, and only then takes ours off its place. It
-    /// must be another: a TCX hook has no program twice.
+    /// Puts a program at the head of a TC hook, and only then takes ours off its place.
     pub(crate) fn lead(
         &mut self,
         pins: &Pins,
@@ -125,18 +131,40 @@ impl Held {
             let (program, name) = (program.fd.as_fd(), program.name);
             return clsact::lead(ifindex, hook.is_ingress(), program, name).map_err(failed);
         }
-        let path = pins.link(ifindex, hook);
-        let link = link(program, ifindex, hook).map_err(failed)?;
-        // Held first: from here on nothing but a detach ends it.
-        let old = self.links.insert((ifindex, hook), link);
-        unlink(&path)?;
-        if let Some(link) = self.links.get(&(ifindex, hook)) {
-            syscall::pin(link.as_fd(), &path).map_err(failed)?;
+        let (path, beside) = (pins.link(ifindex, hook), pins.link_beside(ifindex, hook));
+        // A TCX hook has no program twice.
+        let stand_in =
+            match programs(ifindex, hook, Depth::Whole).iter().any(|(id, _)| *id == Some(program.id)) {
+                true => Some(StandIn::of(program).map_err(failed)?),
+                false => None,
+            };
+        let first = stand_in.as_ref().map_or(program, |stand_in| &stand_in.program);
+        let new = link(first, ifindex, hook).map_err(failed)?;
+        // One of them is pinned at every moment.
+        unlink(&beside)?;
+        syscall::pin(new.as_fd(), &beside).and_then(|()| std::fs::rename(&beside, &path)).map_err(failed)?;
+        if let Some(old) = self.links.remove(&(ifindex, hook)) {
+            syscall::link_detach(old.as_fd()).map_err(failed)?;
         }
-        match old {
-            Some(old) => syscall::link_detach(old.as_fd()).map_err(failed),
-            None => Ok(()),
+        if stand_in.is_some() {
+            syscall::link_update(new.as_fd(), program.fd.as_fd()).map_err(failed)?;
         }
+        self.links.insert((ifindex, hook), new);
+        Ok(())
+    }
+
+    /// Pins links again whose pins are gone, or another's. Tells whose those were.
+    pub(crate) fn restore_pins(&self, pins: &Pins) -> (Vec<u32>, Vec<KernelError>) {
+        let (mut restored, mut errors) = (Vec::new(), Vec::new());
+        for (&(ifindex, hook), link) in &self.links {
+            match holdings::restore(&pins.link(ifindex, hook), link) {
+                Ok(true) => restored.push(ifindex),
+                Ok(false) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        restored.dedup();
+        (restored, errors)
     }
 
     /// Takes the program off a hook, for everybody who holds it. Not there: nothing to do.
@@ -218,27 +246,60 @@ pub(crate) fn release(
     unlink(&path).and(detached)
 }
 
+/// How much is told of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Whether it is as it should be.
+    Whole,
+    /// Also every program of others, and its name.
+    Others,
+}
+
 /// An attachment as it is now. `running` tells the program on a hook.
 pub(crate) fn inspect(
     record: &Record,
     set: &Set,
+    depth: Depth,
     running: impl Fn(u32, HookKind) -> Option<u32>,
 ) -> Attached {
     let hooks = record.hooks.iter().map(|recorded| {
         let hook = recorded.hook;
-        let program = running(record.ifindex, hook);
-        let (programs_before, other_programs) = others(record.ifindex, hook, program);
+        let ours = set.program(hook).ok().map(|program| program.id);
+        let running = running(record.ifindex, hook).filter(|id| Some(*id) == ours);
+        let there = programs(record.ifindex, hook, depth);
+        // A link may be alive on an interface that has moved away and left its index to another.
+        let is_there = hook == HookKind::Xdp || there.iter().any(|(id, _)| id.is_some() && *id == running);
+        let is_alive = running.is_some() && is_there;
+        let (programs_before, other_programs) = others(there, running.filter(|_| is_alive), depth);
         HookState {
             direction: hook.direction(record.side),
             hook,
             mode: hook.mode(),
             why: recorded.why.clone(),
-            is_alive: program.is_some() && program == set.program(hook).ok().map(|program| program.id),
+            is_alive,
             programs_before,
             other_programs,
         }
     });
-    let mut hooks: Vec<_> = hooks.collect();
+    assembled(record, hooks.collect())
+}
+
+/// An attachment as it was left.
+pub(crate) fn recorded(record: &Record) -> Attached {
+    let hooks = record.hooks.iter().map(|recorded| HookState {
+        direction: recorded.hook.direction(record.side),
+        hook: recorded.hook,
+        mode: recorded.hook.mode(),
+        why: recorded.why.clone(),
+        is_alive: true,
+        programs_before: Vec::new(),
+        other_programs: Vec::new(),
+    });
+    assembled(record, hooks.collect())
+}
+
+/// An attachment of hooks in the state that they are in.
+fn assembled(record: &Record, mut hooks: Vec<HookState>) -> Attached {
     hooks.sort_by_key(|state| !state.hook.is_ingress());
     Attached {
         ifindex: record.ifindex,
@@ -247,31 +308,49 @@ pub(crate) fn inspect(
         side: record.side,
         wanted: record.wanted,
         bare_ip: record.bare_ip,
+        is_gone: hooks.iter().all(|state| !state.is_alive),
+        is_xdp_free: false,
         hooks,
     }
 }
 
-/// Programs of others on a hook: those that run before ours, and all of them.
-fn others(ifindex: u32, hook: HookKind, ours: Option<u32>) -> (Vec<String>, Vec<String>) {
+/// A program on a hook by its id, or a filter that is none, and the name of a filter.
+type Found = (Option<u32>, Option<String>);
+
+/// What is on a TC hook, in the order in which it runs. What runs after a TCX link of ours is left out
+/// unless others are asked for.
+fn programs(ifindex: u32, hook: HookKind, depth: Depth) -> Vec<Found> {
     if hook == HookKind::Xdp {
-        return (Vec::new(), Vec::new());
+        return Vec::new();
     }
     let attach_type = if hook.is_ingress() { syscall::TCX_INGRESS } else { syscall::TCX_EGRESS };
     // Kernels without TCX have nobody there.
     let linked = syscall::tcx_programs(ifindex, attach_type).unwrap_or_default();
-    let filters = clsact::filters(ifindex, hook.is_ingress()).unwrap_or_default();
-    let linked = linked.into_iter().map(|id| (Some(id), program_name(id)));
-    let filtered = filters.into_iter().map(|filter| match filter.program {
-        Some(id) => (Some(id), format!("{} (id {id})", filter.name)),
-        None => (None, filter.name),
-    });
-    let (mut before, mut all, mut is_before) = (Vec::new(), Vec::new(), true);
-    for (id, name) in linked.chain(filtered) {
+    let mut found: Vec<Found> = linked.into_iter().map(|id| (Some(id), None)).collect();
+    if depth == Depth::Others || !hook.is_link() {
+        let filters = clsact::filters(ifindex, hook.is_ingress()).unwrap_or_default();
+        found.extend(filters.into_iter().map(|filter| (filter.program, Some(filter.name))));
+    }
+    found
+}
+
+/// The names of programs of others: those that run before ours, and all of them as far as asked for.
+fn others(there: Vec<Found>, ours: Option<u32>, depth: Depth) -> (Vec<String>, Vec<String>) {
+    let (mut before, mut all, mut is_before) = (Vec::new(), Vec::new(), ours.is_some());
+    for (id, filter) in there {
         if id.is_some() && id == ours {
             is_before = false;
             continue;
         }
-        if is_before && ours.is_some() {
+        if !is_before && depth == Depth::Whole {
+            continue;
+        }
+        let name = match (id, filter) {
+            (Some(id), None) => program_name(id),
+            (Some(id), Some(name)) => format!("{name} (id {id})"),
+            (None, name) => name.unwrap_or_default(),
+        };
+        if is_before {
             before.push(name.clone());
         }
         all.push(name);

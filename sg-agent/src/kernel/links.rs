@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::AddressMessage,
-        link::{LinkHeader, LinkMessage},
+        link::{LinkAttribute, LinkExtentMask, LinkHeader, LinkMessage},
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -64,7 +64,10 @@ impl Interfaces {
 
     fn list() -> io::Result<Vec<Interface>> {
         let mut netlink = Netlink::open()?;
-        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let mut links = LinkMessage::default();
+        // Statistics are most of what the kernel would tell, and gather.
+        links.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let links = RouteNetlinkMessage::GetLink(links);
         let mut interfaces = netlink.list(&links, read_link)?;
         interfaces.sort_by_key(|interface| interface.ifindex);
         let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());

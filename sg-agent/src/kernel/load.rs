@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     KernelError, Sizes, clock,
     pins::{make_folder, write_fact},
-    set::{CounterWords, RuleCounterWords, carried_name, fact, map_path, program_path},
+    set::{CounterWords, FOLDERS, RuleCounterWords, carried_name, fact, map_path, program_path},
 };
 
 /// The programs, as compiled with this binary.
@@ -90,8 +90,9 @@ pub(crate) fn load(
     sizes: &MapSizes,
     shared: Option<(&Path, &[&str])>,
 ) -> Result<(), KernelError> {
-    make_folder(&folder.join("maps"))?;
-    make_folder(&folder.join("programs"))?;
+    for pins in FOLDERS {
+        make_folder(&folder.join(pins))?;
+    }
     if let Some((from, names)) = shared {
         for name in names {
             share(&map_path(from, name), &map_path(folder, name))?;

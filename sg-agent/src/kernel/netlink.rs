@@ -17,6 +17,8 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// `NLM_F_DUMP_INTR`: what was listed changed meanwhile.
 const DUMP_INTERRUPTED: u16 = 0x10;
+/// Octets of the longest datagram: no answer of the kernel is longer.
+const MOST: usize = 1 << 16;
 /// How often an interrupted dump is begun anew before it is taken as it is.
 const ATTEMPTS: u32 = 8;
 
@@ -30,7 +32,7 @@ pub(crate) struct Netlink {
 pub(crate) struct Answer<'a> {
     /// `RTM_*`.
     pub(crate) kind: u16,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Answer<'a> {
@@ -138,8 +140,11 @@ impl Netlink {
         message.serialize(&mut octets);
         self.socket.send(&octets, 0)?;
         let mut interrupted = false;
+        // The kernel fills as much of a datagram as was asked for the last time, and no more than this.
+        let mut octets = Vec::with_capacity(MOST);
         loop {
-            let (octets, _) = self.socket.recv_from_full()?;
+            octets.clear();
+            self.socket.recv(&mut octets, 0)?;
             let mut rest = octets.as_slice();
             while let Some((message, after)) = split(rest) {
                 rest = after;
@@ -158,15 +163,15 @@ impl Netlink {
 }
 
 /// A message of a datagram.
-struct Message<'a> {
-    kind: u16,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 /// The first message of a datagram, and what follows it.
-fn split(octets: &[u8]) -> Option<(Message<'_>, &[u8])> {
+pub(crate) fn split(octets: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let length = u32_of(octets)? as usize;
     let answer = Answer { kind: 0, payload: octets };
     let payload = octets.get(HEADER..length)?;

@@ -16,7 +16,10 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, symlink},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink},
+    },
     path::{Path, PathBuf},
 };
 
@@ -25,6 +28,7 @@ use sg_common::abi::ABI_VERSION;
 use super::{
     KernelError, Paths,
     attachment::{HookKind, Record},
+    holdings::restore_fact,
     syscall,
 };
 
@@ -37,9 +41,16 @@ const SET: &str = "set-";
 #[derive(Debug)]
 pub(crate) struct Pins {
     root: PathBuf,
+    /// Where it should be.
+    path: PathBuf,
+    /// How it is reached: by its path, or by the descriptor while the path leads elsewhere.
     folder: PathBuf,
-    /// Keeps the file system from being unmounted under the daemon.
-    _held: File,
+    /// Keeps the file system from going away under the daemon, unmounted or not.
+    held: File,
+    /// Device and number of what is held.
+    identity: (u64, u64),
+    /// Where its file system was mounted.
+    mount: PathBuf,
 }
 
 /// The folders of every ABI version under `root`, this one's included.
@@ -80,6 +91,22 @@ pub(crate) fn unlink(path: &Path) -> Result<(), KernelError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Makes this version's folder with those in it.
+fn make_folders(folder: &Path) -> Result<(), KernelError> {
+    [LINKS, NOTES].into_iter().try_for_each(|name| make_folder(&folder.join(name)))
+}
+
+fn identity(found: &fs::Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// The folder that the file system of `path` is mounted on.
+fn mount_point(path: &Path) -> PathBuf {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    let of = device(path);
+    path.ancestors().take_while(|above| device(above) == of).last().unwrap_or(path).to_owned()
 }
 
 /// Removes a folder with everything in it; one that is not there is removed already.
@@ -128,9 +155,7 @@ impl Pins {
         let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
         require_bpffs(existing)?;
         let folder = root.join(format!("v{ABI_VERSION}"));
-        for path in [folder.join(LINKS), folder.join(NOTES)] {
-            make_folder(&path)?;
-        }
+        make_folders(&folder)?;
         Self::at(root, folder)?
             .ok_or_else(|| KernelError::system("open", root.display(), io::ErrorKind::NotFound.into()))
     }
@@ -142,11 +167,60 @@ impl Pins {
 
     /// Opens any version's folder, if it is there.
     pub(crate) fn at(root: &Path, folder: PathBuf) -> Result<Option<Self>, KernelError> {
-        match File::open(&folder) {
-            Ok(held) => Ok(Some(Self { root: root.to_owned(), folder, _held: held })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(KernelError::system("open", folder.display(), error)),
+        let failed = |error| KernelError::system("open", folder.display(), error);
+        let held = match File::open(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            held => held.map_err(failed)?,
+        };
+        let identity = identity(&held.metadata().map_err(failed)?);
+        let mount = mount_point(&folder);
+        Ok(Some(Self { root: root.to_owned(), path: folder.clone(), folder, held, identity, mount }))
+    }
+
+    /// Whether the path leads to what is held, and its folders are there.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_held = fs::metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity);
+        is_held && self.path.join(LINKS).is_dir() && self.path.join(NOTES).is_dir()
+    }
+
+    /// Sees to it that the path leads to a folder on a BPF file system again, which is empty then.
+    /// Tells what was wrong, if anything was.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had: what is held is used as before, by its descriptor.
+    pub(crate) fn restore(&mut self) -> Result<Option<String>, KernelError> {
+        if self.is_whole() {
+            self.folder.clone_from(&self.path);
+            return Ok(None);
         }
+        self.make_again().inspect_err(|_| {
+            self.folder = PathBuf::from(format!("/proc/self/fd/{}", self.held.as_raw_fd()));
+        })
+    }
+
+    fn make_again(&mut self) -> Result<Option<String>, KernelError> {
+        let existing = self.root.ancestors().find(|path| path.exists()).unwrap_or(&self.root);
+        let is_bpffs = syscall::is_bpffs(existing)
+            .map_err(|error| KernelError::system("look at", existing.display(), error))?;
+        // Whoever covered no more than a folder of ours covers nothing of others.
+        let point = match syscall::is_bpffs(&self.mount) {
+            Ok(true) => existing,
+            _ => &self.mount,
+        };
+        let what = if is_bpffs {
+            format!("{} was gone", self.path.display())
+        } else {
+            syscall::mount_bpffs(point)
+                .map_err(|error| KernelError::system("mount a BPF file system on", point.display(), error))?;
+            format!("the BPF file system of {} was gone", point.display())
+        };
+        make_folders(&self.path)?;
+        let again = Self::at(&self.root, self.path.clone())?;
+        *self = again.ok_or_else(|| {
+            KernelError::system("open", self.path.display(), io::ErrorKind::NotFound.into())
+        })?;
+        Ok(Some(what))
     }
 
     /// Where every version's folder lies.
@@ -192,6 +266,11 @@ impl Pins {
         self.folder.join(LINKS).join(link_name(ifindex, hook))
     }
 
+    /// Where a link is pinned before it takes the place of another. What lies there is nobody's.
+    pub(crate) fn link_beside(&self, ifindex: u32, hook: HookKind) -> PathBuf {
+        self.folder.join(LINKS).join(format!("{}-new", link_name(ifindex, hook)))
+    }
+
     /// Every pinned link.
     pub(crate) fn links(&self) -> Result<Vec<(u32, HookKind, PathBuf)>, KernelError> {
         let folder = self.folder.join(LINKS);
@@ -233,10 +312,22 @@ impl Pins {
 
     /// Writes the note of an attachment.
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), KernelError> {
-        let folder = self.folder.join(NOTES);
-        let text = serde_json::to_string(record)
-            .map_err(|error| KernelError::system("write", folder.display(), error.into()))?;
-        write_fact(&folder, &record.ifindex.to_string(), &text)
+        write_fact(&self.folder.join(NOTES), &record.ifindex.to_string(), &self.text_of(record)?)
+    }
+
+    /// Writes the note of an attachment again where it is gone, or another. Tells whether that was so.
+    pub(crate) fn restore_record(&self, record: &Record) -> Result<bool, KernelError> {
+        restore_fact(&self.folder.join(NOTES), &record.ifindex.to_string(), &self.text_of(record)?)
+    }
+
+    /// Leads to a set again where that was changed. Tells whether it was.
+    pub(crate) fn restore_current(&self, number: u32) -> Result<bool, KernelError> {
+        restore_fact(&self.folder, CURRENT, &format!("{SET}{number}"))
+    }
+
+    fn text_of(&self, record: &Record) -> Result<String, KernelError> {
+        serde_json::to_string(record)
+            .map_err(|error| KernelError::system("write", self.folder.join(NOTES).display(), error.into()))
     }
 
     /// Removes the note of an attachment.

@@ -29,7 +29,7 @@ impl Kernel {
         let has_grown = self.set.number != set;
         write(&self.set, buffer, image.nodes())?;
         self.set.control().flip(Control::state_of(generation, buffer));
-        self.grace = Grace::begin();
+        self.readers = Grace::Due;
         Ok(Published { generation, micros: begin.elapsed().as_micros() as u64, has_grown })
     }
 }

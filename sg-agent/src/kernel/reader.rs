@@ -8,7 +8,8 @@ use sg_common::{
 };
 
 use super::{
-    Attached, DropEvents, FlowView, KernelError, Paths, ZoneCounters, clock, hooks,
+    Attached, DropEvents, FlowView, KernelError, Paths, ZoneCounters, clock,
+    hooks::{self, Depth},
     pins::{CURRENT, Pins},
     set::Set,
 };
@@ -43,7 +44,14 @@ impl Reader {
     ///
     /// When something is pinned that cannot be read.
     pub fn open(paths: &Paths) -> Result<Option<Self>, KernelError> {
-        let Some(pins) = Pins::open(paths)? else { return Ok(None) };
+        match Pins::open(paths)? {
+            Some(pins) => Self::of(pins),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens what is pinned in this folder.
+    pub(super) fn of(pins: Pins) -> Result<Option<Self>, KernelError> {
         let Some(number) = pins.current()? else { return Ok(None) };
         let set = match Set::open(number, pins.set(number)) {
             Ok(set) => set,
@@ -72,7 +80,8 @@ impl Reader {
     pub fn attachments(&self) -> Result<Vec<Attached>, KernelError> {
         let running = |ifindex, hook| hooks::running_pinned(&self.pins, ifindex, hook);
         let records = self.pins.records()?;
-        Ok(records.iter().map(|record| hooks::inspect(record, &self.set, running)).collect())
+        let inspect = |record| hooks::inspect(record, &self.set, Depth::Others, running);
+        Ok(records.iter().map(inspect).collect())
     }
 
     /// A zone's counters.

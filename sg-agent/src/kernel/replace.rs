@@ -10,8 +10,8 @@
 use sg_common::abi::map;
 
 use super::{
-    Kernel, KernelError, attachment::RecordedHook, grace::Grace, load, load::MapSizes, pins::remove_tree,
-    set::Set, syscall,
+    Kernel, KernelError, attachment::RecordedHook, grace::Grace, holdings::Holdings, load, load::MapSizes,
+    pins::remove_tree, set::Set, syscall,
 };
 
 impl Kernel {
@@ -61,29 +61,31 @@ impl Kernel {
         let number = self.pins.sets()?.into_iter().max().unwrap_or(0) + 1;
         let folder = self.pins.set(number);
         let made = self.make(number, sizes);
-        let set = made.inspect_err(|_| {
+        let (set, holdings) = made.inspect_err(|_| {
             let _ = remove_tree(&folder);
         })?;
         self.pins.switch(number).inspect_err(|_| {
             let _ = remove_tree(&folder);
         })?;
         let old = std::mem::replace(&mut self.set, set);
+        let held = std::mem::replace(&mut self.holdings, holdings);
         if let Err(error) = self.refresh() {
             // Back to what was: each link runs either program, and both judge alike.
             self.pins.switch(old.number)?;
             self.set = old;
+            self.holdings = held;
             self.refresh()?;
             remove_tree(&folder)?;
             return Err(error);
         }
         syscall::grace_period();
-        self.grace = Grace::Over;
+        self.readers = Grace::Over;
         self.set.carry_counters(&old)?;
         remove_tree(&old.folder)
     }
 
     /// Makes the new set, ready to judge as the old one does.
-    fn make(&self, number: u32, sizes: &MapSizes) -> Result<Set, KernelError> {
+    fn make(&self, number: u32, sizes: &MapSizes) -> Result<(Set, Holdings), KernelError> {
         let now = self.map_sizes()?;
         let mut shared =
             vec![map::ATTACHMENTS, map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::DATAGRAMS, map::EVENTS];
@@ -106,22 +108,32 @@ impl Kernel {
             set.control().store(&self.set.moved(&set)?);
         }
         set.carry_counters(&self.set)?;
-        Ok(set)
+        let holdings = Holdings::open(&set.folder)?;
+        Ok((set, holdings))
     }
 
     /// Puts this agent's programs before those of others on every TC hook. Tells whether any were
     /// behind.
     pub(super) fn put_programs_first(&mut self) -> Result<bool, KernelError> {
-        let mut hooks = self
+        let hooks = self
             .records
             .values()
             .flat_map(|record| record.hooks.iter().map(|recorded| (record.ifindex, recorded.hook)));
-        if !hooks.any(|(ifindex, hook)| self.held.is_behind(ifindex, hook)) {
-            return Ok(false);
+        let behind: Vec<_> = hooks.filter(|(ifindex, hook)| self.held.is_behind(*ifindex, *hook)).collect();
+        for &(ifindex, hook) in &behind {
+            let led = match self.set.program(hook) {
+                Ok(program) => self.held.lead(&self.pins, program, ifindex, hook),
+                // What is not XDP has its program.
+                Err(_) => Ok(()),
+            };
+            if let Err(error) = led {
+                tracing::warn!("{error}; programs are loaded anew to get before others");
+                let sizes = self.map_sizes()?;
+                self.replace(&sizes)?;
+                break;
+            }
         }
-        let sizes = self.map_sizes()?;
-        self.replace(&sizes)?;
-        Ok(true)
+        Ok(!behind.is_empty())
     }
 
     /// Gives every hook the program of the set in force, which no hook runs yet.

@@ -35,7 +35,14 @@ pub(crate) mod fact {
     pub(crate) const RATE: &str = "rate";
     /// Why there is no XDP program.
     pub(crate) const NO_XDP: &str = "no-xdp";
+    /// All of them.
+    pub(crate) const ALL: [&str; 3] = [BUILD, RATE, NO_XDP];
 }
+
+/// The folders of a set's pins.
+pub(crate) const FOLDERS: [&str; 2] = [MAPS, PROGRAMS];
+const MAPS: &str = "maps";
+const PROGRAMS: &str = "programs";
 
 /// Packets and bytes, as aya knows them.
 pub(crate) type CounterWords = [u64; 2];
@@ -80,12 +87,12 @@ pub(crate) struct Set {
 
 /// Where a set keeps a map.
 pub(crate) fn map_path(set: &Path, name: &str) -> PathBuf {
-    set.join("maps").join(name)
+    set.join(MAPS).join(name)
 }
 
 /// Where a set keeps a program.
 pub(crate) fn program_path(set: &Path, name: &str) -> PathBuf {
-    set.join("programs").join(name)
+    set.join(PROGRAMS).join(name)
 }
 
 /// The map of what was counted before a counters map was replaced.

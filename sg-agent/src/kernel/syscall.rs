@@ -18,6 +18,9 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
+const MAP_CREATE: libc::c_int = 0;
+const MAP_UPDATE: libc::c_int = 2;
+const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -85,6 +88,76 @@ pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     bpf_fd(OBJ_GET, &mut Object { path: path.as_ptr() as u64, fd: 0, flags: 0 })
+}
+
+#[repr(C)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct MapUpdate {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// A map with this program to be called. The kernel empties it when nobody holds it any more.
+pub(crate) fn program_array(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const PROGRAM_ARRAY: u32 = 3;
+    let mut create = MapCreate { kind: PROGRAM_ARRAY, key_size: 4, value_size: 4, entries: 1, flags: 0 };
+    let map = bpf_fd(MAP_CREATE, &mut create)?;
+    let (key, value) = (0_u32, program.as_raw_fd());
+    let mut update = MapUpdate {
+        map: map.as_raw_fd() as u32,
+        pad: 0,
+        key: &raw const key as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    bpf(MAP_UPDATE, &mut update)?;
+    Ok(map)
+}
+
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// Loads a classifier from its instructions.
+pub(crate) fn load_classifier(instructions: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
+    const CLASSIFIER: u32 = 3;
+    let mut load = ProgramLoad {
+        kind: CLASSIFIER,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        version: 0,
+        flags: 0,
+        name: [0; 16],
+    };
+    for (to, from) in load.name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    bpf_fd(PROG_LOAD, &mut load)
 }
 
 #[repr(C)]
@@ -160,7 +233,8 @@ fn info<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
 #[repr(C)]
 pub(crate) struct LinkInfo {
     kind: u32,
-    id: u32,
+    /// Its id.
+    pub(crate) id: u32,
     /// The program that it runs.
     pub(crate) program: u32,
     pad: u32,
@@ -199,6 +273,13 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<(u32, String)>
     info(program, &mut found)?;
     let name = found.name.split(|octet| *octet == 0).next().unwrap_or_default();
     Ok((found.id, String::from_utf8_lossy(name).into_owned()))
+}
+
+/// The id of a program, map or link: what the kernel tells of each begins with its kind and id.
+pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut found = [0_u32; 2];
+    info(object, &mut found)?;
+    Ok(found[1])
 }
 
 #[repr(C)]
@@ -278,6 +359,40 @@ pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
     // SAFETY: the call succeeded, so that it has written it.
     let magic = unsafe { found.assume_init() }.f_type;
     Ok(magic as u64 & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
+/// Mounts a BPF file system that only root may enter.
+pub(crate) fn mount_bpffs(point: &Path) -> io::Result<()> {
+    let point = c_path(point)?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    // SAFETY: the strings end in zero octets and live through the call, the data included.
+    let result = unsafe {
+        libc::mount(c"bpf".as_ptr(), point.as_ptr(), c"bpf".as_ptr(), flags, c"mode=0700".as_ptr().cast())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets this process hold as many descriptors as it may.
+pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit`.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel reads one `rlimit`.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// How long the calling thread has used a processor.
+pub(crate) fn thread_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`. The clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// The monotonic clock, which does not run while the machine sleeps: neither do jiffies.

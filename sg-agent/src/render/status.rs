@@ -7,7 +7,7 @@ use super::{
     grid::{Tone, field},
     numbers::{counted, share},
 };
-use crate::view::{AttachmentStatus, Status};
+use crate::view::{AttachmentStatus, Repair, Repairs, Status};
 
 impl Show for Status {
     fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
@@ -27,6 +27,10 @@ impl Show for Status {
             ] {
                 field(out, style, name, &share(fill.used, fill.capacity))?;
             }
+        }
+        if self.repairs.count > 0 {
+            writeln!(out)?;
+            field(out, style, "repairs", &repairs(&self.repairs))?;
         }
         if !self.not_covered.is_empty() {
             writeln!(out)?;
@@ -98,6 +102,13 @@ impl Status {
         }
         Ok(())
     }
+}
+
+/// How often something was taken back, and what last.
+fn repairs(repairs: &Repairs) -> String {
+    let Some(Repair { time, interface, what }) = &repairs.last else { return repairs.count.to_string() };
+    let of = interface.as_ref().map_or_else(String::new, |interface| format!("{interface}: "));
+    format!("{}; the latest at {time}: {of}{what}", repairs.count)
 }
 
 fn show_attachment(out: &mut dyn Write, style: Style, attachment: &AttachmentStatus) -> io::Result<()> {

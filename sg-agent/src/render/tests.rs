@@ -9,7 +9,7 @@ mod plan;
 use crate::view::{
     AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Check, Counters,
     Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList, HookStatus, InterfaceCounters,
-    MapFill, ReasonCounters, RuleAnswer, RuleCounters, Status, Uncovered,
+    MapFill, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters, Status, Uncovered,
 };
 
 fn table<V: Show>(view: &V) -> String {
@@ -228,6 +228,14 @@ fn status() -> Status {
             rules: fill(9, 8192),
             zones: fill(1, 256),
         }),
+        repairs: Repairs {
+            count: 2,
+            last: Some(Repair {
+                time: text("2026-11-23T15:00:00Z"),
+                interface: Some(text("eth0")),
+                what: text("the program was gone from tcx_ingress"),
+            }),
+        },
         not_covered: vec![
             Uncovered { name: text("lo"), why: text("loopback is never filtered") },
             Uncovered { name: text("eth1"), why: text("no entry of the policy matches it") },
@@ -263,6 +271,8 @@ flows         120 of 262 144 (0.0 %)
 image nodes   64 of 65 536 (0.1 %)
 rules         9 of 8 192 (0.1 %)
 zones         1 of 256 (0.4 %)
+
+repairs       2; the latest at 2026-11-23T15:00:00Z: eth0: the program was gone from tcx_ingress
 
 not covered   lo (loopback is never filtered), eth1 (no entry of the policy matches it)
 

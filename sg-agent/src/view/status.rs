@@ -25,6 +25,9 @@ pub struct Status {
     pub attachments: Vec<AttachmentStatus>,
     /// How full the kernel's maps are.
     pub maps: Option<MapFill>,
+    /// What others took from the agent's hold on the kernel, and it took back, since it was started.
+    #[serde(default)]
+    pub repairs: Repairs,
     /// Interfaces that nothing is enforced on.
     pub not_covered: Vec<Uncovered>,
     /// What is not as it should be.
@@ -118,6 +121,26 @@ pub struct Fill {
     pub used: u64,
     /// What fits.
     pub capacity: u64,
+}
+
+/// What was taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Repairs {
+    /// How often.
+    pub count: u64,
+    /// The latest.
+    pub last: Option<Repair>,
+}
+
+/// One thing that was taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Repair {
+    /// When: RFC 3339, UTC.
+    pub time: String,
+    /// The interface that it concerns, where it is one.
+    pub interface: Option<String>,
+    /// What was wrong.
+    pub what: String,
 }
 
 /// An interface that nothing is enforced on.

@@ -17,6 +17,12 @@ fn judges(sandbox: &Sandbox) {
     assert!(!sandbox.connects(DENIED), "another does not");
 }
 
+/// Programs of others on each hook of the one attachment.
+fn others(kernel: &Kernel) -> Vec<Vec<String>> {
+    let [attached] = kernel.reader().unwrap().attachments().unwrap().try_into().unwrap();
+    attached.hooks.into_iter().map(|state| state.other_programs).collect()
+}
+
 #[test]
 fn nothing_is_attached_before_the_first_policy() {
     sandbox(|sandbox| {
@@ -64,7 +70,7 @@ fn xdp_is_forced_onto_a_veth() {
 }
 
 #[test]
-fn an_occupied_xdp_hook_is_an_error_that_names_the_program() {
+fn an_occupied_xdp_hook_is_told_by_its_program_and_never_an_open_door() {
     sandbox(|sandbox| {
         // Another agent's program is as foreign as any.
         let other = sg_agent::kernel::Paths { bpffs: sandbox.paths.bpffs.with_file_name("other") };
@@ -72,11 +78,23 @@ fn an_occupied_xdp_hook_is_an_error_that_names_the_program() {
         first.publish(&image(WEB, 1, Side::Host), 1, 2).unwrap();
         first.attach(&request("h0", HookChoice::Xdp)).unwrap();
         let mut kernel = sandbox.published(NOTHING);
-        let error = kernel.attach(&request("h0", HookChoice::Xdp)).unwrap_err();
+        let error = kernel.check(&request("h0", HookChoice::Xdp)).unwrap_err();
         assert!(error.to_string().contains("h0 is occupied by program sg_xdp (id "), "{error}");
         assert!(error.remedy().unwrap().contains("hook: auto"));
-        assert!(kernel.attached().is_empty() && sandbox.connects(ALLOWED), "nothing of it is left");
+        assert!(kernel.attached().is_empty() && sandbox.connects(ALLOWED), "asking changes nothing");
         judges(sandbox);
+        // Attached all the same, it is enforced where it can be.
+        let attached = kernel.attach(&request("h0", HookChoice::Xdp)).unwrap();
+        assert_eq!(alive(&attached), tc_hooks());
+        let lacks = attached.lacks_xdp().unwrap();
+        assert!(lacks.contains("XDP is asked for, but the XDP hook of h0 is occupied by"), "{lacks}");
+        assert!(!sandbox.connects(ALLOWED), "the second policy allows nothing");
+        assert!(kernel.look().repairs.is_empty(), "there is nothing to mend yet");
+        first.detach(attached.ifindex).unwrap();
+        assert_eq!(kernel.look().repairs.len(), 1, "the hook is free");
+        let [attached] = kernel.attached().try_into().unwrap();
+        assert_eq!(alive(&attached), ["xdp", tc_hooks()[1]]);
+        assert_eq!(attached.lacks_xdp(), None);
     });
 }
 
@@ -115,8 +133,7 @@ fn kernels_without_tcx_get_filters() {
         judges(sandbox);
         shell("tc filter add dev h0 ingress prio 7 protocol ip u32 match u32 0 0 classid 1:1");
         let (mut kernel, _) = Kernel::open(&sandbox.paths, &SIZES, &settings).unwrap();
-        let [attached] = kernel.attached().try_into().unwrap();
-        assert_eq!(attached.hooks[0].other_programs, ["u32"]);
+        assert_eq!(others(&kernel)[0], ["u32"]);
         kernel.detach(wanted.ifindex).unwrap();
         assert!(sandbox.connects(DENIED));
         assert!(shell("tc qdisc show dev h0").contains("clsact"), "another's filter keeps the qdisc");
@@ -168,9 +185,8 @@ fn programs_that_others_put_in_front_get_behind() {
         assert!(kernel.put_first().unwrap());
         let [attached] = kernel.attached().try_into().unwrap();
         assert_eq!(alive(&attached), tc_hooks());
-        for state in &attached.hooks {
-            assert!(state.programs_before.is_empty() && state.other_programs.len() == 1, "{state:?}");
-        }
+        assert!(attached.hooks.iter().all(|state| state.programs_before.is_empty()), "{attached:?}");
+        assert!(others(&kernel).iter().all(|others| others.len() == 1), "{:?}", others(&kernel));
         assert!(talks(&mut open));
         judges(sandbox);
         drop(kernel);
@@ -202,7 +218,7 @@ fn filters_that_others_put_in_front_get_behind() {
             let [attached] = kernel.attached().try_into().unwrap();
             assert_eq!(alive(&attached), ["clsact_ingress", "clsact_egress"]);
             assert!(attached.hooks[0].programs_before.is_empty(), "{attached:?}");
-            assert_eq!(attached.hooks[0].other_programs.len(), 1, "{attached:?}");
+            assert_eq!(others(&kernel)[0].len(), 1);
             assert!(talks(&mut open) && !sandbox.connects(DENIED));
             // In front again.
             shell("tc filter del dev h0 ingress prio 1 protocol all handle 1 bpf");

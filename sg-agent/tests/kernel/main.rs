@@ -10,6 +10,8 @@ mod detaching;
 #[cfg(test)]
 mod falling_back;
 #[cfg(test)]
+mod mending;
+#[cfg(test)]
 mod publishing;
 #[cfg(test)]
 mod reading;

@@ -47,7 +47,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread in a network namespace of its own.
 pub(crate) struct Peer {
-    thread_id: i32,
+    pub(crate) thread_id: i32,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }

@@ -57,7 +57,13 @@ impl Cli {
         &self.folder
     }
 
-    /// Where the agent pins what it loads.
+    /// The machine that it runs on.
+    #[must_use]
+    pub const fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Where the agent pins what it loads, on the machine.
     #[must_use]
     pub fn bpffs(&self) -> &str {
         &self.bpffs

@@ -100,6 +100,21 @@ impl Namespace {
         })
     }
 
+    /// As [`Self::enter`], with the mounts of a machine that runs an agent.
+    ///
+    /// # Errors
+    /// As [`Self::enter`]; it is no such machine.
+    ///
+    /// # Panics
+    /// When the closure does.
+    pub fn enter_all<T: Send>(&self, inside: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let mounts = self.mounts.as_ref().with_context(|| format!("{} has no mounts", self.name))?;
+        self.enter(|| {
+            syscall::enter_mounts(mounts).with_context(|| format!("enter the mounts of {}", self.name))?;
+            inside()
+        })
+    }
+
     /// A command that will run inside, and die with the thread that starts it.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {

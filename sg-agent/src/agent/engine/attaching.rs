@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{
     agent::{
         plan::Before,
-        steps::{Steps, is_behind, is_dead},
+        steps::{Steps, is_behind},
     },
     failure::{Exit, Failure},
     kernel::{
@@ -17,17 +17,19 @@ use crate::{
 };
 
 impl Engine {
-    /// Attaches and detaches; what fails is a problem, and the rest is done all the same.
+    /// Attaches and detaches; what fails is a problem, and the rest is done all the same. Problems that
+    /// were `known` before are not told again.
     pub(super) fn carry_out(
         &mut self,
         steps: &Steps,
         attached: &[kernel::Attached],
         interfaces: &[Interface],
+        known: &[String],
     ) {
         let Some(kernel) = &mut self.kernel else { return };
         let is_new = |request: &&AttachRequest| {
             request.side == Side::Host
-                && attached.iter().all(|old| old.ifindex != request.ifindex || is_dead(old))
+                && attached.iter().all(|old| old.ifindex != request.ifindex || old.is_gone)
         };
         let hosts: Vec<&AttachRequest> = steps.attach.iter().filter(is_new).collect();
         if !hosts.is_empty() {
@@ -36,17 +38,20 @@ impl Engine {
                 Err(error) => warn!("open sockets could not be entered as flows: {error}"),
             }
         }
+        let mut now = attached.to_vec();
+        now.retain(|old| steps.attach.iter().all(|request| request.ifindex != old.ifindex));
         for request in &steps.attach {
             match kernel.attach(request) {
                 Ok(attached) => {
                     for hook in &attached.hooks {
                         info!(interface = %request.name, hook = %hook.hook, why = %hook.why, "attached");
                     }
+                    now.push(attached);
                 }
                 Err(error) => self.problems.push(problem(&request.name, &error)),
             }
         }
-        if kernel.attached().iter().any(is_behind) {
+        if now.iter().any(is_behind) {
             match kernel.put_first() {
                 Ok(_) => info!("put before programs that others had put in front"),
                 Err(error) => self.problems.push(format!("cannot get before another program: {error}")),
@@ -56,12 +61,14 @@ impl Engine {
                 behind.map(|attached| format!("{}: another program is still in front", attached.name)),
             );
         }
+        let errors = kernel.detach_each(&steps.detach);
         for ifindex in &steps.detach {
             let name = attached.iter().find(|old| old.ifindex == *ifindex).map_or("?", |old| &old.name);
-            match kernel.detach(*ifindex) {
-                Ok(()) => info!(interface = %name, "detached"),
-                Err(error) => self.problems.push(problem(name, &error)),
+            let mut failed = errors.iter().filter(|(of, _)| of == ifindex).peekable();
+            if failed.peek().is_none() {
+                info!(interface = %name, "detached");
             }
+            self.problems.extend(failed.map(|(_, error)| problem(name, error)));
         }
         if self.problems.is_empty() {
             // Everything is attached: what another version of the agent still holds is nobody's.
@@ -71,7 +78,13 @@ impl Engine {
             }
             self.problems.extend(retired.errors.iter().map(ToString::to_string));
         }
-        for problem in &self.problems {
+        // Not in force as asked for, but in force.
+        self.problems.extend(
+            now.iter()
+                .filter(|attached| !steps.detach.contains(&attached.ifindex))
+                .filter_map(kernel::Attached::lacks_xdp),
+        );
+        for problem in self.problems.iter().filter(|problem| !known.contains(problem)) {
             warn!("{problem}");
         }
     }

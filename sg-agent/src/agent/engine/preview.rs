@@ -9,7 +9,7 @@ use crate::{
     agent::{
         memory,
         plan::{self, Candidate, Inputs, Placement},
-        steps::{is_dead, steps},
+        steps::steps,
     },
     difference::{self, Change, Line, Numbered, Reach, Settings},
     failure::{Exit, Failure},
@@ -101,7 +101,7 @@ fn covered_now<'a>(in_force: &'a InForce, attached: &[Attached]) -> Coverages<'a
     let InForce { candidate, record, inputs, .. } = in_force;
     let covered = record.zones.iter().filter_map(|zone| {
         let is_its = |attached: &&Attached| (attached.ifindex, attached.zone) == (zone.ifindex, zone.zone);
-        let attached = attached.iter().find(is_its).filter(|attached| !is_dead(attached))?;
+        let attached = attached.iter().find(is_its).filter(|attached| !attached.is_gone)?;
         covered(&candidate.policy, inputs, zone, attached.wanted)
     });
     covered.collect()
