@@ -195,19 +195,19 @@ fn a_thousand_interfaces_leave_nothing_behind() -> Result<()> {
     let away = Namespace::new("away")?;
     arena.agent.start_with(POLICY)?;
     let before = Held::of(&arena)?;
-    for round in 0..5 {
-        let names: Vec<String> = (0..200).map(|number| format!("veth{round}x{number}")).collect();
+    for round in 0..10 {
+        let names: Vec<String> = (0..100).map(|number| format!("veth{round}x{number}")).collect();
         batch(&arena.machine, &add(&names))?;
         // Some are gone before anybody has seen them.
-        let (gone, rest) = names.split_at(20);
+        let (gone, rest) = names.split_at(10);
         batch(&arena.machine, &gone.iter().map(|name| format!("link del {name}")).collect::<Vec<_>>())?;
         let expected: BTreeSet<String> = rest.iter().cloned().collect();
         eventually("all are covered", || Ok(covered(&arena)? == expected))
             .with_context(|| arena.agent.log())?;
 
-        let (renamed, rest) = rest.split_at(40);
-        let (remade, rest) = rest.split_at(40);
-        let (moved, rest) = rest.split_at(40);
+        let (renamed, rest) = rest.split_at(20);
+        let (remade, rest) = rest.split_at(20);
+        let (moved, rest) = rest.split_at(20);
         let path = away.path();
         let lines = renamed.iter().map(|name| format!("link set {name} name {name}n"));
         let lines = lines.chain(remade.iter().map(|name| format!("link del {name}")));

@@ -16,7 +16,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use sg_tests::{
     each_setup,
-    lab::{Arena, Connection, Fault, Inflicted, Setup, arena::Family, traffic::bind_udp},
+    lab::{
+        Arena, Connection, Fault, Inflicted, Setup,
+        arena::Family,
+        traffic::{bind_udp, once_free},
+    },
 };
 
 each_setup! {
@@ -42,7 +46,7 @@ impl Sender {
     fn start(arena: &Arena) -> Result<Self> {
         let target = SocketAddr::new(arena.instance_address(Family::V4), DENIED);
         let from = SocketAddr::new(arena.peer_address(Family::V4), 0);
-        let receiver = arena.instance().enter(|| bind_udp(target))?;
+        let receiver = arena.instance().enter(|| Ok(once_free(|| UdpSocket::bind(target))?))?;
         let socket = arena.peer().enter(|| bind_udp(from))?;
         receiver.set_read_timeout(Some(Duration::from_millis(20)))?;
         let (stop, sent, arrived) = <(Arc<AtomicBool>, Arc<Mutex<_>>, Arc<Mutex<_>>)>::default();
