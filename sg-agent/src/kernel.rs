@@ -2,7 +2,8 @@
 //!
 //! [`Kernel`] is the daemon's handle: it loads the programs or adopts those that are pinned,
 //! publishes images, attaches interfaces. [`Reader`] reads what is enforced, with or without a
-//! daemon. [`detach_all`] and [`detach_interface`] end enforcement, with or without one.
+//! daemon. [`detach_all`] and [`detach_interface`] end enforcement, and [`fn@unlock`] opens a port past it,
+//! with or without one.
 //! [`links`] tells of interfaces and their addresses.
 //!
 //! What the parts have to keep true between them:
@@ -37,6 +38,7 @@ mod set;
 mod slots;
 mod sockets;
 mod syscall;
+mod unlock;
 mod xdp;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -54,6 +56,7 @@ pub use self::{
     load::object,
     reader::{Capacities, Reader},
     sockets::{Socket, sockets},
+    unlock::Unlocked,
 };
 use crate::image::Image;
 
@@ -305,7 +308,7 @@ impl Kernel {
         adopt::retire_other_versions(&self.pins, &mut self.records)
     }
 
-    /// Zeroes a zone's counters and forgets its flows, before its number is used for another
+    /// Zeroes a zone's counters, forgets its flows and ends what is unlocked on it alone, before its number is used for another
     /// interface. Nothing is attached to the zone.
     ///
     /// # Errors
@@ -313,6 +316,7 @@ impl Kernel {
     /// Some counters may be left as they were.
     pub fn clear_zone(&mut self, zone: u32) -> Result<(), KernelError> {
         self.set.flows().forget_zone(zone);
+        self.set.end_unlocks_of(zone);
         self.set.clear_zone_counters(zone)
     }
 
@@ -354,6 +358,26 @@ impl Kernel {
 #[must_use]
 pub fn monotonic_nanos() -> u64 {
     syscall::monotonic().as_nanos() as u64
+}
+
+/// Opens a port to one address past the policy, until the time has passed: the programs end it
+/// themselves. Asked again for the same, it counts from now on. False: this version enforces nothing
+/// here. Works with or without a daemon, a state folder, and a policy that can be read.
+///
+/// # Errors
+///
+/// When nothing more can be unlocked, the interface is not enforced, or the pins cannot be read.
+pub fn unlock(paths: &Paths, wanted: &Unlocked) -> Result<bool, KernelError> {
+    unlock::unlock(paths, wanted)
+}
+
+/// Ends everything that is unlocked, and tells how many ports that were.
+///
+/// # Errors
+///
+/// When the pins cannot be read.
+pub fn end_unlocks(paths: &Paths) -> Result<usize, KernelError> {
+    unlock::end(paths)
 }
 
 /// Ends all enforcement under a pin folder, of every ABI version, and removes what is pinned. Works

@@ -21,6 +21,7 @@ mod question;
 pub mod quote;
 pub mod read;
 pub mod rules;
+pub mod unlocked;
 
 use self::{
     datagrams::Datagrams,
@@ -28,6 +29,7 @@ use self::{
     question::{ACK, FIN, Question, RST, SYN},
     read::{Body, Frame},
     rules::Rules,
+    unlocked::Open,
 };
 
 /// The answer about one packet.
@@ -53,6 +55,7 @@ pub struct Reference {
     timeouts: [u32; 8],
     flows: Vec<Flow>,
     datagrams: Datagrams,
+    unlocked: Vec<Open>,
     /// Whether the next packet may open a flow.
     pub has_room: bool,
 }
@@ -77,6 +80,7 @@ impl Reference {
             timeouts,
             flows: vec![],
             datagrams: Datagrams::default(),
+            unlocked: vec![],
             has_room: true,
         }
     }
@@ -86,6 +90,11 @@ impl Reference {
         self.entry = policy.interfaces[0].clone();
         self.rules = Rules::new(policy, &self.entry.groups);
         self.generation = generation;
+    }
+
+    /// These ports are open past the policy, and no others.
+    pub fn unlock(&mut self, unlocked: Vec<Open>) {
+        self.unlocked = unlocked;
     }
 
     /// All that happened lies this many ticks further back.
@@ -130,6 +139,15 @@ impl Reference {
                 Frame::Ip(packet) => {
                     let question = Question { packet: &packet, direction, bytes: frame.len() as u64, now };
                     let judgement = checked.and_then(|()| self.ip(&question, &mut has_opened));
+                    let judgement = match judgement {
+                        Err(reason)
+                            if unlocked::is_overruled(reason)
+                                && unlocked::passes(&self.unlocked, &question) =>
+                        {
+                            Ok((AllowReason::Unlock, None))
+                        }
+                        judgement => judgement,
+                    };
                     self.datagrams.keep(&packet, judgement.err(), self.generation, now);
                     judgement
                 }

@@ -136,6 +136,7 @@ fn of_what_is_in_force(question: &Question, enforced: &Enforced) -> Result<Expla
         return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("is it that agent's --state-dir?"));
     };
     let image = enforced.reader().image().map_err(|error| Failure::kernel(WHAT, &error))?;
+    let unlocked = enforced.reader().unlocks().map_err(|error| Failure::kernel(WHAT, &error))?;
     let groups = indices(&policy, &zone.groups);
     let flow = flow_key(question, attached.zone).and_then(|key| enforced.reader().find_flow(&key));
     let asked = Asked {
@@ -161,6 +162,7 @@ fn of_what_is_in_force(question: &Question, enforced: &Enforced) -> Result<Expla
                 selector: flow.selector,
             }),
             keep_flows: enforced.reader().keeps_flows(),
+            unlocked: unlocked.into_iter().map(|(unlock, _)| unlock).collect(),
         }),
     };
     Ok(explain(question, &asked))

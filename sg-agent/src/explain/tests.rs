@@ -157,7 +157,7 @@ fn a_live_flow_answers_before_the_rules_and_a_revoked_one_too() {
         let selector = Selector { table: Table::Tcp, value: port };
         let (state, opener) = (FlowState::Established, Direction::Outbound);
         let flow = LiveFlow { state, opener, generation, rule, selector };
-        Some(Live { generation: 7, flow: Some(flow), keep_flows: false })
+        Some(Live { generation: 7, flow: Some(flow), keep_flows: false, unlocked: vec![] })
     };
     let words = ["tcp", "10.1.0.1:5432", "10.0.0.1:40000"];
     // Rule 3 is b/outbound/default: see the order of the policy.
