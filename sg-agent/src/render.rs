@@ -17,6 +17,7 @@ mod history;
 mod numbers;
 mod plan;
 mod status;
+mod unlock;
 
 pub use grid::Style;
 

@@ -16,6 +16,7 @@ mod history;
 mod plan;
 mod status;
 mod time;
+mod unlock;
 
 pub use self::{
     applied::{Applied, Detached},
@@ -34,6 +35,7 @@ pub use self::{
     },
     status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered},
     time::timestamp,
+    unlock::{UnlockedPort, Unlocking},
 };
 
 /// What `counters` are grouped by.

@@ -27,12 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    patience: Duration,
 }
 
 impl Client {
     /// The daemon behind `socket`, running or not.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), patience: PATIENCE }
+    }
+
+    /// The same, waited for no longer than this.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// How things are.
@@ -140,8 +147,8 @@ impl Client {
             .build()
             .map_err(|error| Failure::io(what, &error))?;
         let exchange = async {
-            timeout(PATIENCE, exchange(&self.socket, what, request)).await.unwrap_or_else(|_| {
-                let why = format!("the agent has not answered for {} s", PATIENCE.as_secs());
+            timeout(self.patience, exchange(&self.socket, what, request)).await.unwrap_or_else(|_| {
+                let why = format!("the agent has not answered for {} s", self.patience.as_secs());
                 Err(Failure::new(Exit::Failed, what, why))
             })
         };

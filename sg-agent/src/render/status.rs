@@ -88,6 +88,13 @@ impl Status {
             let text = format!("the former policy comes back at {until} unless this one is confirmed");
             field(out, style, "on trial", &text)?;
         }
+        for port in &self.unlocked {
+            field(out, style, "unlocked", &format!("{port}, past the policy"))?;
+        }
+        if self.passed_unlocked.packets > 0 {
+            let text = format!("{} so far", counted(self.passed_unlocked.packets, "packet"));
+            field(out, style, "by unlock", &text)?;
+        }
         if let Some(digest) = &self.digest {
             let short = digest.get(..16).unwrap_or(digest);
             let rules = counted(self.rules as u64, "rule");

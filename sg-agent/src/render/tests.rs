@@ -9,7 +9,7 @@ mod plan;
 use crate::view::{
     AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Check, Counters,
     Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList, HookStatus, InterfaceCounters,
-    MapFill, ReasonCounters, RuleAnswer, RuleCounters, Status, Uncovered,
+    MapFill, ReasonCounters, RuleAnswer, RuleCounters, Status, Uncovered, UnlockedPort,
 };
 
 fn table<V: Show>(view: &V) -> String {
@@ -191,6 +191,13 @@ fn status() -> Status {
         generation: 7,
         applied: Some(text("2026-11-23T14:00:00Z")),
         confirm_by: None,
+        unlocked: vec![UnlockedPort {
+            service: text("tcp/22"),
+            address: text("192.0.2.7"),
+            interface: None,
+            until: text("2026-11-23T14:10:00Z"),
+        }],
+        passed_unlocked: Amount { packets: 12, bytes: 720 },
         digest: Some("0123456789abcdef".repeat(4)),
         documents: vec![text("policy.yaml")],
         rules: 9,
@@ -250,6 +257,8 @@ last error    read the policy /etc/sg-agent/policy.d: it has 2 errors; nothing w
               policy.d/a.yaml:3:5: error: unknown key `inbond`
               policy.d/b.yaml:1:1: error: cannot be read: not a regular file
 generation    7, applied 2026-11-23T14:00:00Z
+unlocked      tcp/22 for 192.0.2.7 on every interface until 2026-11-23T14:10:00Z, past the policy
+by unlock     12 packets so far
 policy        0123456789abcdef: 9 rules from policy.yaml
 
 eth0 (host, enforce; index 4, zone 0, entry `eth0`)

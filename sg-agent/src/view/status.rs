@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{Amount, UnlockedPort};
+
 /// The agent, what is in force, and on what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -15,6 +17,12 @@ pub struct Status {
     /// Until when it has to be confirmed, lest the former one come back: RFC 3339, UTC.
     #[serde(default)]
     pub confirm_by: Option<String>,
+    /// What is open past the policy.
+    #[serde(default)]
+    pub unlocked: Vec<UnlockedPort>,
+    /// What passed by that so far, on interfaces that are attached.
+    #[serde(default)]
+    pub passed_unlocked: Amount,
     /// The digest of its documents.
     pub digest: Option<String>,
     /// The names of its documents.
