@@ -415,6 +415,7 @@ fn attachment_status(attachment: Attachment) -> AttachmentStatus {
         entry: zone.entry,
         side,
         mode,
+        audit_groups: zone.audit_groups,
         groups: zone.groups,
         addresses: zone.addresses,
         source_check: zone.source_check,

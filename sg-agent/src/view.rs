@@ -33,7 +33,7 @@ pub use self::{
         AccessChange, AccessLine, Coverage, CutFlow, FlowChange, Plan, PlannedInterface, PlannedRule,
         RuleChanges, SettingChange, Size, SizeChange,
     },
-    status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered},
+    status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Status, Uncovered, told_mode},
     time::timestamp,
     unlock::{UnlockedPort, Unlocking},
 };

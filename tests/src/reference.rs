@@ -49,6 +49,7 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Reference {
     entry: InterfaceEntry,
+    is_audited: bool,
     rules: Rules,
     generation: u64,
     keeps_flows: bool,
@@ -58,6 +59,13 @@ pub struct Reference {
     unlocked: Vec<Open>,
     /// Whether the next packet may open a flow.
     pub has_room: bool,
+}
+
+/// Whether the entry, or a group that it names, says that drops are not carried out.
+fn is_audited(policy: &Policy, entry: &InterfaceEntry) -> bool {
+    let is_carried = |at: &usize| entry.groups.iter().any(|group| group.0 == *at);
+    let groups = (0..policy.groups.len()).filter(is_carried);
+    entry.mode == Mode::Audit || groups.into_iter().any(|at| policy.groups[at].mode == Mode::Audit)
 }
 
 /// Why a packet passes, or why not.
@@ -73,6 +81,7 @@ impl Reference {
         let entry = policy.interfaces[0].clone();
         let rules = Rules::new(policy, &entry.groups);
         Self {
+            is_audited: is_audited(policy, &entry),
             entry,
             rules,
             generation,
@@ -88,6 +97,7 @@ impl Reference {
     /// Another policy is in force from here on.
     pub fn publish(&mut self, policy: &Policy, generation: u64) {
         self.entry = policy.interfaces[0].clone();
+        self.is_audited = is_audited(policy, &self.entry);
         self.rules = Rules::new(policy, &self.entry.groups);
         self.generation = generation;
     }
@@ -159,7 +169,7 @@ impl Reference {
                 Err(reason) => Verdict::Drop(reason),
             },
             direction,
-            is_audited: self.entry.mode == Mode::Audit,
+            is_audited: self.is_audited,
             has_opened,
         }
     }

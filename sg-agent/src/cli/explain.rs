@@ -95,7 +95,7 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
         .chain([(&entry.groups[..], &addresses[..])]);
     let members = Membership::carried(&policy, carried);
     let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(Zone::of(entry, &addresses, false))];
+    let zones = [Some(Zone::of(&policy, entry, &addresses, false))];
     let input = compile::Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
     let image =
         compile::compile(&input, &Limits::MAX).map_err(|error| Failure::new(Exit::Invalid, what, error))?;
@@ -106,7 +106,7 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
         zone: 0,
         groups: &entry.groups,
         side: entry.side,
-        mode: entry.mode,
+        mode: policy.mode_of(entry),
         entry: &entry.pattern,
         rules: numbers.iter().map(|(index, number)| (number, index)).collect(),
         live: None,

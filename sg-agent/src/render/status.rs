@@ -7,7 +7,7 @@ use super::{
     grid::{Tone, field},
     numbers::{counted, share},
 };
-use crate::view::{AttachmentStatus, Status};
+use crate::view::{AttachmentStatus, Status, told_mode};
 
 impl Show for Status {
     fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
@@ -108,7 +108,8 @@ impl Status {
 }
 
 fn show_attachment(out: &mut dyn Write, style: Style, attachment: &AttachmentStatus) -> io::Result<()> {
-    let AttachmentStatus { name, side, mode, entry, ifindex, .. } = attachment;
+    let AttachmentStatus { name, side, entry, ifindex, .. } = attachment;
+    let mode = told_mode(&attachment.mode, &attachment.audit_groups);
     writeln!(
         out,
         "{} ({side}, {mode}; index {ifindex}, zone {}, entry `{entry}`)",

@@ -7,9 +7,10 @@ use super::*;
 mod plan;
 
 use crate::view::{
-    AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Check, Counters,
-    Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList, HookStatus, InterfaceCounters,
-    MapFill, ReasonCounters, RuleAnswer, RuleCounters, Status, Uncovered, UnlockedPort,
+    AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason,
+    ByRule, Check, Counters, Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList,
+    HookStatus, InterfaceCounters, MapFill, ReasonCounters, RuleAnswer, RuleCounters, Status, Uncovered,
+    UnlockedPort,
 };
 
 fn table<V: Show>(view: &V) -> String {
@@ -207,7 +208,8 @@ fn status() -> Status {
             zone: 0,
             entry: text("eth0"),
             side: text("host"),
-            mode: text("enforce"),
+            mode: text("audit"),
+            audit_groups: vec![text("web")],
             groups: vec![text("web"), text("db")],
             addresses: vec![
                 text("10.0.1.5/32"),
@@ -261,7 +263,7 @@ unlocked      tcp/22 for 192.0.2.7 on every interface until 2026-11-23T14:10:00Z
 by unlock     12 packets so far
 policy        0123456789abcdef: 9 rules from policy.yaml
 
-eth0 (host, enforce; index 4, zone 0, entry `eth0`)
+eth0 (host, audit (group web); index 4, zone 0, entry `eth0`)
   groups      web, db
   addresses   10.0.1.5/32, 2001:db8::5/128, fe80::aaaa:bbbb:cccc:dddd/128; source check
   passes      arp, ndp, dhcp, mld, 0x88cc

@@ -77,6 +77,9 @@ pub struct AttachmentStatus {
     pub side: String,
     /// `enforce` or `audit`.
     pub mode: String,
+    /// The groups that have it in audit; none where its own entry does.
+    #[serde(default)]
+    pub audit_groups: Vec<String>,
     /// The groups that it carries.
     pub groups: Vec<String>,
     /// The instance's addresses.
@@ -135,4 +138,14 @@ pub struct Uncovered {
     pub name: String,
     /// Why not.
     pub why: String,
+}
+
+/// A mode as people read it, and of audit which groups ask for it.
+#[must_use]
+pub fn told_mode(mode: &str, groups: &[String]) -> String {
+    match groups {
+        [] => mode.to_owned(),
+        [group] => format!("{mode} (group {group})"),
+        groups => format!("{mode} (groups {})", groups.join(", ")),
+    }
 }
