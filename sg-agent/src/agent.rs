@@ -50,7 +50,8 @@ use crate::{
     kernel::{Paths, Settings, Sizes, Unlocked},
     state::{Store, Submission},
     view::{
-        AgentStatus, Applied, Counters, Detached, Grouping, History, Plan, Status, UnlockedPort, timestamp,
+        AgentStatus, Applied, Audited, Counters, Detached, Grouping, History, Plan, Status, UnlockedPort,
+        timestamp,
     },
 };
 
@@ -84,6 +85,8 @@ pub enum Event {
     Apply(Submission, Terms, Reply<Applied>),
     /// Somebody asks what a policy would change.
     Plan(Submission, Reply<Plan>),
+    /// Somebody asks what traffic seen under audit a policy, or the one in force, would drop.
+    Audited(Option<Submission>, Reply<Audited>),
     /// The policy on trial is to stay: by whom.
     Confirm(String, Reply<Applied>),
     /// An older policy is to come back: of which generation, and by whom.
@@ -266,6 +269,12 @@ impl Agent {
                 let result = read(submission.load(&Limits::default()), "plan the policy")
                     .and_then(|candidate| self.engine.plan(&candidate));
                 answer(reply, result);
+            }
+            Event::Audited(submission, reply) => {
+                let candidate = submission
+                    .map(|submission| read(submission.load(&Limits::default()), "plan the policy"))
+                    .transpose();
+                answer(reply, candidate.and_then(|candidate| self.engine.audited(candidate.as_ref())));
             }
             Event::Confirm(author, reply) => {
                 let result = self.engine.confirm();

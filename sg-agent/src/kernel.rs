@@ -16,6 +16,7 @@
 mod adopt;
 mod attach;
 mod attachment;
+mod audited;
 mod clock;
 mod clsact;
 mod counters;
@@ -308,7 +309,8 @@ impl Kernel {
         adopt::retire_other_versions(&self.pins, &mut self.records)
     }
 
-    /// Zeroes a zone's counters, forgets its flows and ends what is unlocked on it alone, before its number is used for another
+    /// Zeroes a zone's counters, forgets its flows and what audit mode has seen there, and ends what is unlocked on it
+    /// alone, before its number is used for another
     /// interface. Nothing is attached to the zone.
     ///
     /// # Errors
@@ -317,6 +319,7 @@ impl Kernel {
     pub fn clear_zone(&mut self, zone: u32) -> Result<(), KernelError> {
         self.set.flows().forget_zone(zone);
         self.set.end_unlocks_of(zone);
+        self.set.forget_audited(zone)?;
         self.set.clear_zone_counters(zone)
     }
 

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 mod applied;
+mod audited;
 mod check;
 mod counters;
 mod drops;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod applied;
+mod audited;
 mod check;
 mod counters;
 mod drops;
@@ -20,6 +21,7 @@ mod unlock;
 
 pub use self::{
     applied::{Applied, Detached},
+    audited::{Audited, AuditedTraffic},
     check::{Check, Finding},
     counters::{
         Amount, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, GroupAmounts,

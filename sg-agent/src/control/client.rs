@@ -12,12 +12,12 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Ask, Detach, Refusal, Rollback, path};
+use super::{Ask, AskAudited, Detach, Refusal, Rollback, path};
 use crate::{
     agent::{Terms, own::Connection},
     failure::{Exit, Failure},
     state::Submission,
-    view::{Applied, Detached, History, Plan, Status},
+    view::{Applied, Audited, Detached, History, Plan, Status},
 };
 
 /// How long a daemon that does not answer is waited for. A large policy takes seconds.
@@ -112,6 +112,15 @@ impl Client {
     /// The daemon is not running, or would refuse the policy.
     pub fn plan(&self, submission: &Submission) -> Result<Plan, Failure> {
         self.request("plan the policy", Method::POST, path::PLAN, Some(submission))
+    }
+
+    /// What the traffic seen under audit would lose if a policy, or the one in force, were enforced.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or would refuse the policy.
+    pub fn audited(&self, policy: Option<Submission>) -> Result<Audited, Failure> {
+        self.request("plan what was audited", Method::POST, path::AUDITED, Some(&AskAudited { policy }))
     }
 
     /// Ends enforcement on one interface, or all, until the next policy.

@@ -7,7 +7,7 @@ use super::*;
 mod plan;
 
 use crate::view::{
-    AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason,
+    AgentStatus, Amount, Applied, AttachmentStatus, Audited, AuditedTraffic, ByGroup, ByInterface, ByReason,
     ByRule, Check, Counters, Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList,
     HookStatus, InterfaceCounters, MapFill, ReasonCounters, RuleAnswer, RuleCounters, Status, Uncovered,
     UnlockedPort,
@@ -511,4 +511,55 @@ fn json_and_yaml_are_the_view() {
         assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml).unwrap(), expected);
         assert_eq!(yaml.starts_with("---\n"), many);
     }
+}
+
+#[test]
+fn what_was_audited_is_one_line_a_service() {
+    let line =
+        |service: Option<&str>, reason: &str, remotes: &[&str], remote_count, packets| AuditedTraffic {
+            interface: text("eth0"),
+            direction: text("inbound"),
+            service: service.map(text),
+            reason: text(reason),
+            remotes: remotes.iter().map(|remote| text(remote)).collect(),
+            remote_count,
+            packets,
+            bytes: packets * 60,
+            first_seen: text("2026-11-23T14:00:00Z"),
+            last_seen: text("2026-11-23T15:00:00Z"),
+        };
+    let audited = Audited {
+        loses: true,
+        lost: vec![
+            line(
+                Some("tcp/443"),
+                "no_rule",
+                &["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"],
+                1204,
+                90_000,
+            ),
+            line(None, "martian", &[], 0, 1),
+        ],
+        passes: Amount { packets: 7, bytes: 420 },
+        ..Audited::default()
+    };
+    assert_eq!(
+        table(&audited),
+        "\
+INTERFACE  DIRECTION  SERVICE     REASON   PACKETS  LAST SEEN (UTC)
+eth0       inbound    tcp/443     no_rule   90 000  2026-11-23 15:00:00
+eth0       inbound    unreadable  martian        1  2026-11-23 15:00:00
+
+eth0 tcp/443 from 192.0.2.1, 192.0.2.2, 192.0.2.3 … and 1 201 more
+7 packets would pass by now
+"
+    );
+    let nothing = Audited { is_full: true, ..Audited::default() };
+    assert_eq!(
+        table(&nothing),
+        "\
+more kinds of traffic were seen than are remembered; the longest unseen are forgotten
+nothing that was seen under audit would be lost; 0 packets would pass by now
+"
+    );
 }
