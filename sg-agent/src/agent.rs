@@ -30,6 +30,7 @@ pub mod plan;
 mod sources;
 pub mod steps;
 mod trial;
+mod unlocks;
 mod watch;
 pub mod zones;
 
@@ -39,6 +40,7 @@ use self::{
     own::Connection,
     plan::Candidate,
     trial::Ended,
+    unlocks::Unlocks,
     watch::Watch,
 };
 use crate::{
@@ -47,12 +49,9 @@ use crate::{
     document::{Limits, Loaded},
     enforced::Enforced,
     failure::{Exit, Failure},
-    kernel::{Paths, Settings, Sizes, Unlocked},
+    kernel::{Paths, Settings, Sizes},
     state::{Store, Submission},
-    view::{
-        AgentStatus, Applied, Audited, Counters, Detached, Grouping, History, Plan, Status, UnlockedPort,
-        timestamp,
-    },
+    view::{AgentStatus, Applied, Audited, Counters, Detached, Grouping, History, Plan, Status, timestamp},
 };
 
 /// The policy of an agent that nobody named one to.
@@ -123,9 +122,6 @@ pub struct Terms {
 /// How long after a failed attach the next attempt is made.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long after the end of what is unlocked it is looked whether it has ended.
-const MOMENT: Duration = Duration::from_millis(100);
-
 /// Runs the daemon until it is asked to end. Enforcement goes on after that.
 ///
 /// # Errors
@@ -146,9 +142,7 @@ struct Agent {
     started: Timestamp,
     last_error: Option<Failure>,
     retry: Option<Instant>,
-    /// What was open past the policy at the latest look, and when the first of it ends.
-    unlocked: Vec<Unlocked>,
-    unlock_ends: Option<Instant>,
+    unlocks: Unlocks,
 }
 
 impl Agent {
@@ -168,11 +162,10 @@ impl Agent {
             started: Timestamp::now(),
             last_error: None,
             retry: None,
-            unlocked: Vec::new(),
-            unlock_ends: None,
+            unlocks: Unlocks::default(),
         };
         agent.start(options.unreadable.clone())?;
-        agent.look_at_unlocks();
+        agent.unlocks.look(&agent.engine);
         let serving = server::serve(listener, sender.clone());
         agent.say_ready(&options);
         notify::ready(&agent.summary());
@@ -245,12 +238,12 @@ impl Agent {
             let trial = self.engine.confirm_by().map(|(at, _)| at.into());
             let event = tokio::select! {
                 event = events.recv() => event,
-                () = at([self.retry, trial, self.unlock_ends].into_iter().flatten().min()) => Some(Event::InterfacesChanged),
+                () = at([self.retry, trial, self.unlocks.next()].into_iter().flatten().min()) => Some(Event::InterfacesChanged),
                 // Nothing takes the place of a policy on trial: files wait until it is over.
                 () = self.watch.changed(), if trial.is_none() => Some(Event::FilesChanged),
             };
             self.look_at_trial();
-            self.look_at_unlocks();
+            self.unlocks.look(&self.engine);
             match event {
                 None | Some(Event::Shutdown) => return,
                 Some(event) => self.carry_out(event),
@@ -376,25 +369,6 @@ impl Agent {
             }
             Err(failure) => self.refuse(&failure),
         }
-    }
-
-    /// Logs what was unlocked, by whomever, since the latest look, and what is over.
-    fn look_at_unlocks(&mut self) {
-        let now = match self.engine.unlocked() {
-            Ok(unlocked) => unlocked,
-            Err(error) => return warn!("what is unlocked cannot be told: {error}"),
-        };
-        let is_same = |a: &Unlocked, b: &Unlocked| Unlocked { left: b.left, ..a.clone() } == *b;
-        for opened in now.iter().filter(|one| !self.unlocked.iter().any(|known| is_same(known, one))) {
-            warn!("unlocked: {}", UnlockedPort::of(opened, Timestamp::now()));
-        }
-        for closed in self.unlocked.iter().filter(|known| !now.iter().any(|one| is_same(known, one))) {
-            let UnlockedPort { service, address, .. } = UnlockedPort::of(closed, Timestamp::now());
-            info!("not unlocked any more: {service} for {address}");
-        }
-        let next = now.iter().map(|one| one.left).min();
-        self.unlock_ends = next.map(|left| Instant::now() + left + MOMENT);
-        self.unlocked = now;
     }
 
     /// Keeps what became of a change, for `status`.

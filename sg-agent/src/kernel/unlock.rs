@@ -192,7 +192,7 @@ impl Kernel {
             let record = self.records.values().find(|record| record.zone == zone);
             record.map_or_else(|| format!("zone {zone}"), |record| record.name.clone())
         };
-        Ok(self.set.unlocked()?.into_iter().map(|one| shown(one, &name)).collect())
+        Ok(self.set.unlocked()?.into_iter().map(|one| shown(one, name)).collect())
     }
 }
 

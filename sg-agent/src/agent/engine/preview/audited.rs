@@ -26,7 +26,7 @@ use crate::{
     explain::words,
     failure::{Exit, Failure},
     image::Image,
-    kernel::{KernelError, Reader, links::Interfaces},
+    kernel::{Kernel, KernelError, Reader, links::Interfaces},
     policy::{Service, Side},
     view::{Amount, Audited, AuditedTraffic, timestamp},
 };
@@ -94,7 +94,7 @@ impl Engine {
                 answer.digest = candidate.submission.digest();
                 answer.warnings = candidate.warnings.iter().map(ToString::to_string).collect();
                 let interfaces = Interfaces::snapshot().map_err(failed)?;
-                let attached = self.kernel.as_ref().map_or_else(Vec::new, |kernel| kernel.attached());
+                let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
                 let placement = plan::place(
                     &candidate.policy,
                     &interfaces,
