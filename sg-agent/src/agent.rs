@@ -27,6 +27,7 @@ pub mod numbering;
 pub mod order;
 pub mod own;
 pub mod plan;
+mod settings;
 mod sources;
 pub mod steps;
 mod trial;
@@ -44,12 +45,12 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{Config, OnChange},
+    config::Config,
     control::server,
     document::{Limits, Loaded},
     enforced::Enforced,
     failure::{Exit, Failure},
-    kernel::{Paths, Settings, Sizes},
+    kernel::Paths,
     state::{Store, Submission},
     view::{AgentStatus, Applied, Audited, Counters, Detached, Grouping, History, Plan, Status, timestamp},
 };
@@ -154,7 +155,7 @@ impl Agent {
         sources::signals(&sender)?;
         sources::interfaces(&sender)?;
 
-        let (sizes, settings) = kernel_settings(&options.config);
+        let (sizes, settings) = settings::of(&options.config);
         let engine = Engine::open(Paths { bpffs: options.bpffs.clone() }, sizes, settings, store)?;
         let mut agent = Self {
             engine,
@@ -494,20 +495,4 @@ pub fn read(loaded: Loaded, what: &str) -> Result<Candidate, Failure> {
             .with_remedy("nothing was changed; correct it and try again")
             .with_diagnostics(diagnostics.iter().map(ToString::to_string).collect())
     })
-}
-
-fn kernel_settings(config: &Config) -> (Sizes, Settings) {
-    let sizes = Sizes {
-        flows: config.flows.capacity,
-        zones: config.sizes.zones,
-        rules: config.sizes.rules,
-        image_nodes: config.sizes.image_nodes,
-        events_bytes: config.sizes.events_bytes,
-    };
-    let settings = Settings {
-        timeouts_seconds: config.timeouts.seconds(),
-        keep_flows: config.on_change == OnChange::Keep,
-        avoid_tcx: false,
-    };
-    (sizes, settings)
 }
