@@ -37,7 +37,7 @@ pub struct Place {
     pub until: Word,
     /// The other side's address, high half first.
     pub remote: [Word; 2],
-    /// Zone, protocol and port, as [`what`] puts them together.
+    /// `zone << 32 | protocol << 16 | port`.
     pub what: Word,
     /// The bits of `what` that count.
     pub mask: Word,
@@ -48,7 +48,7 @@ const _: () = assert!(size_of::<Unlocks>() == UNLOCKS * 40, "a place is made of 
 /// The bits of [`Place::what`] for every zone.
 const EVERY_ZONE: u64 = 0xffff_ffff;
 
-/// `zone << 32 | protocol << 16 | port`.
+/// [`Place::what`] of a zone, a protocol and a port.
 #[inline(always)]
 const fn what(zone: u32, protocol: u8, port: u16) -> u64 {
     (zone as u64) << 32 | (protocol as u64) << 16 | port as u64

@@ -124,7 +124,7 @@ fn in_force(pins: &Pins) -> Result<u32, KernelError> {
     }
 }
 
-/// See [`super::unlock`].
+/// See [`fn@super::unlock`].
 pub(super) fn unlock(paths: &Paths, wanted: &Unlocked) -> Result<bool, KernelError> {
     let Some(pins) = Pins::open(paths)? else { return Ok(false) };
     let _alone = pins.lock()?;
