@@ -12,7 +12,7 @@ use sg_tests::{
     agreement::{Case, Step, compiled},
     entry::Entry,
     memory::UserSpace,
-    reference::{Answer, Reference, read},
+    reference::{Answer, Reference, read, unlocked::Open},
 };
 
 mod script;
@@ -78,6 +78,12 @@ fn compare(case: &Case, kept: &Kept) {
                 reference.publish(policy, generation);
             }
             Step::Wait(ticks) => now = now.wrapping_add(*ticks),
+            Step::Unlock(opened) => {
+                let until = now.wrapping_add(opened.ticks);
+                user_space.unlock(&[(opened.of_every_zone(), until)]);
+                let protocol = if opened.is_udp { 17 } else { 6 };
+                reference.unlock(vec![Open { protocol, port: opened.port, address: opened.address, until }]);
+            }
             Step::Frame(entry, frame) => {
                 let hook = if *entry == Entry::TcEgress { Hook::Egress } else { Hook::Ingress };
                 let slice = Slice { frame: &frame.bytes, is_gso: frame.is_gso };

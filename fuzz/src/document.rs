@@ -127,7 +127,7 @@ fn compiles(policy: &Policy) {
     let zones: Vec<_> = policy
         .interfaces
         .iter()
-        .map(|entry| Some(Zone::of(entry, entry.addresses.as_deref().unwrap_or(&[]), false)))
+        .map(|entry| Some(Zone::of(policy, entry, entry.addresses.as_deref().unwrap_or(&[]), false)))
         .collect();
     let numbers = RuleNumbers::in_order(policy);
     let input = Input { policy, members: &members, zones: &zones, numbers: &numbers };

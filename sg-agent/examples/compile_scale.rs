@@ -75,6 +75,7 @@ fn policy(inbound: Vec<Rule>, entries: Vec<Prefix>) -> Policy {
         description: None,
         tags: BTreeMap::new(),
         members: Vec::new(),
+        mode: Mode::Enforce,
         inbound,
         outbound: vec![Rule::default_outbound(position())],
         position: position(),

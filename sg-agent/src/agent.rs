@@ -27,9 +27,11 @@ pub mod numbering;
 pub mod order;
 pub mod own;
 pub mod plan;
+mod settings;
 mod sources;
 pub mod steps;
 mod trial;
+mod unlocks;
 mod watch;
 pub mod zones;
 
@@ -39,17 +41,18 @@ use self::{
     own::Connection,
     plan::Candidate,
     trial::Ended,
+    unlocks::Unlocks,
     watch::Watch,
 };
 use crate::{
-    config::{Config, OnChange},
+    config::Config,
     control::server,
     document::{Limits, Loaded},
     enforced::Enforced,
     failure::{Exit, Failure},
-    kernel::{self, Paths, Settings, Sizes},
+    kernel::{self, Paths},
     state::{Store, Submission},
-    view::{AgentStatus, Applied, Counters, Detached, Grouping, History, Plan, Status, timestamp},
+    view::{AgentStatus, Applied, Audited, Counters, Detached, Grouping, History, Plan, Status, timestamp},
 };
 
 /// The policy of an agent that nobody named one to.
@@ -82,6 +85,8 @@ pub enum Event {
     Apply(Submission, Terms, Reply<Applied>),
     /// Somebody asks what a policy would change.
     Plan(Submission, Reply<Plan>),
+    /// Somebody asks what traffic seen under audit a policy, or the one in force, would drop.
+    Audited(Option<Submission>, Reply<Audited>),
     /// The policy on trial is to stay: by whom.
     Confirm(String, Reply<Applied>),
     /// An older policy is to come back: of which generation, and by whom.
@@ -144,6 +149,7 @@ struct Agent {
     last_error: Option<Failure>,
     retry: Option<Instant>,
     look: Instant,
+    unlocks: Unlocks,
 }
 
 impl Agent {
@@ -155,7 +161,7 @@ impl Agent {
         sources::signals(&sender)?;
         sources::interfaces(&sender)?;
 
-        let (sizes, settings) = kernel_settings(&options.config);
+        let (sizes, settings) = settings::of(&options.config);
         let engine = Engine::open(Paths { bpffs: options.bpffs.clone() }, sizes, settings, store)?;
         let mut agent = Self {
             engine,
@@ -164,8 +170,10 @@ impl Agent {
             last_error: None,
             retry: None,
             look: Instant::now(),
+            unlocks: Unlocks::default(),
         };
         agent.start(options.unreadable.clone())?;
+        agent.unlocks.look(&agent.engine);
         let serving = server::serve(listener, sender.clone());
         agent.say_ready(&options);
         notify::ready(&agent.summary());
@@ -247,6 +255,7 @@ impl Agent {
                 () = self.watch.changed(), if trial.is_none() => Some(Event::FilesChanged),
             };
             self.look_at_trial();
+            self.unlocks.look(&self.engine);
             match event {
                 None | Some(Event::Shutdown) => return,
                 Some(event) => self.carry_out(event),
@@ -268,6 +277,12 @@ impl Agent {
                 let result = read(submission.load(&Limits::default()), "plan the policy")
                     .and_then(|candidate| self.engine.plan(&candidate));
                 answer(reply, result);
+            }
+            Event::Audited(submission, reply) => {
+                let candidate = submission
+                    .map(|submission| read(submission.load(&Limits::default()), "plan the policy"))
+                    .transpose();
+                answer(reply, candidate.and_then(|candidate| self.engine.audited(candidate.as_ref())));
             }
             Event::Confirm(author, reply) => {
                 let result = self.engine.confirm();
@@ -489,20 +504,4 @@ pub fn read(loaded: Loaded, what: &str) -> Result<Candidate, Failure> {
             .with_remedy("nothing was changed; correct it and try again")
             .with_diagnostics(diagnostics.iter().map(ToString::to_string).collect())
     })
-}
-
-fn kernel_settings(config: &Config) -> (Sizes, Settings) {
-    let sizes = Sizes {
-        flows: config.flows.capacity,
-        zones: config.sizes.zones,
-        rules: config.sizes.rules,
-        image_nodes: config.sizes.image_nodes,
-        events_bytes: config.sizes.events_bytes,
-    };
-    let settings = Settings {
-        timeouts_seconds: config.timeouts.seconds(),
-        keep_flows: config.on_change == OnChange::Keep,
-        avoid_tcx: false,
-    };
-    (sizes, settings)
 }

@@ -16,6 +16,7 @@ mod check;
 mod counters;
 mod detach;
 mod drops;
+mod duration;
 mod explain;
 mod flows;
 mod history;
@@ -25,6 +26,7 @@ mod reload;
 mod run;
 mod shell;
 mod status;
+mod unlock;
 
 use crate::{
     agent::nothing_enforced,
@@ -123,6 +125,8 @@ pub enum Command {
     Flows(flows::Arguments),
     /// End enforcement and leave the host as it was
     Detach(detach::Arguments),
+    /// Open one port to one address past the policy for a time; works with the agent dead
+    Unlock(unlock::Arguments),
     /// Print completions for a shell
     Completions(shell::Arguments),
     /// Print the manual page
@@ -176,6 +180,7 @@ pub fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Drops(arguments) => drops::run(&global, &arguments),
         Command::Flows(arguments) => flows::run(&global, &arguments),
         Command::Detach(arguments) => detach::run(&global, arguments),
+        Command::Unlock(arguments) => unlock::run(&global, arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),
     }

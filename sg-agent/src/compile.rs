@@ -72,13 +72,14 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The attachment of an instance with these addresses, as its entry has it.
+    /// The attachment of an instance with these addresses, as its entry has it, and for its
+    /// mode its groups.
     #[must_use]
-    pub fn of(entry: &InterfaceEntry, addresses: &[Prefix], is_bare_ip: bool) -> Self {
+    pub fn of(policy: &Policy, entry: &InterfaceEntry, addresses: &[Prefix], is_bare_ip: bool) -> Self {
         Self {
             groups: entry.groups.clone(),
             side: entry.side,
-            mode: entry.mode,
+            mode: policy.mode_of(entry),
             source_check: entry.source_check,
             infrastructure: entry.infrastructure,
             // Without the check nobody asks: an address that comes or goes then changes no image.

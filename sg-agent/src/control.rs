@@ -11,7 +11,7 @@ pub mod client;
 pub mod openapi;
 pub mod server;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, state::Submission};
 
 /// What every failed request is answered with.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -37,6 +37,15 @@ pub struct Ask {
     pub author: Option<String>,
 }
 
+/// By what the traffic seen under audit is to be judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskAudited {
+    /// The policy; none: the one in force.
+    #[serde(default)]
+    pub policy: Option<Submission>,
+}
+
 /// What is to come back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +68,8 @@ pub mod path {
     pub const APPLY: &str = "/v1/apply";
     /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Plan`].
     pub const PLAN: &str = "/v1/plan";
+    /// `POST`: an [`super::AskAudited`] for a [`crate::view::Audited`].
+    pub const AUDITED: &str = "/v1/audited";
     /// `POST`: an [`super::Ask`] for a [`crate::view::Applied`].
     pub const CONFIRM: &str = "/v1/confirm";
     /// `POST`: a [`super::Rollback`] for a [`crate::view::Applied`].

@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use sg_common::{abi::RuleCounter, tuple::Direction};
+use sg_common::{
+    abi::{RuleCounter, counter_slot},
+    tuple::Direction,
+    verdict::{AllowReason, Verdict},
+};
 
 use crate::{
     document,
@@ -12,9 +16,9 @@ use crate::{
     kernel::{Attached, HookState, KernelError, Paths, Reader, links::Interfaces},
     state::{Record, RuleRecord, Store, ZoneRecord},
     view::{
-        AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, Fill, Flow,
-        FlowList, Grouping, HookStatus, InterfaceCounters, MapFill, RuleCounters, Status, Uncovered,
-        timestamp,
+        Amount, AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, Fill,
+        Flow, FlowList, Grouping, HookStatus, InterfaceCounters, MapFill, RuleCounters, Status, Uncovered,
+        UnlockedPort, timestamp,
     },
 };
 
@@ -265,6 +269,7 @@ impl Enforced {
         }
         status.not_covered = uncovered(self.record.as_ref(), &attachments)?;
         status.maps = Some(self.fill()?);
+        (status.unlocked, status.passed_unlocked) = self.unlocked(&attachments)?;
         for attachment in attachments {
             status
                 .problems
@@ -273,6 +278,24 @@ impl Enforced {
             status.attachments.push(attachment_status(attachment));
         }
         Ok(status)
+    }
+
+    /// What is open past the policy, and what passed by that.
+    fn unlocked(&self, attachments: &[Attachment]) -> Result<(Vec<UnlockedPort>, Amount), Failure> {
+        let failed = |error: KernelError| Failure::kernel("read what is unlocked", &error);
+        let name = |zone| {
+            let found = attachments.iter().find(|attachment| attachment.attached.zone == zone);
+            found.map_or_else(|| format!("zone {zone}"), |attachment| attachment.name.clone())
+        };
+        let now = Timestamp::now();
+        let unlocked = self.reader.unlocked(name).map_err(failed)?;
+        let mut passed = Amount::default();
+        let slot = counter_slot(Verdict::Allow(AllowReason::Unlock, None), false) as usize;
+        for attachment in attachments {
+            let counters = self.reader.zone_counters(attachment.attached.zone).map_err(failed)?;
+            counters.iter().for_each(|direction| passed += direction[slot].into());
+        }
+        Ok((unlocked.iter().map(|one| UnlockedPort::of(one, now)).collect(), passed))
     }
 
     fn fill(&self) -> Result<MapFill, Failure> {
@@ -393,6 +416,7 @@ fn attachment_status(attachment: Attachment) -> AttachmentStatus {
         entry: zone.entry,
         side,
         mode,
+        audit_groups: zone.audit_groups,
         groups: zone.groups,
         addresses: zone.addresses,
         source_check: zone.source_check,

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use sg_common::{
-    abi::Control,
+    abi::{self, Control},
     decide::{Hook, Tables, decide},
     flow::{
         Bucket, Entry, FlowKey, FlowState, Origin, SLOTS,
@@ -16,6 +16,7 @@ use sg_common::{
     },
     image,
     tuple::{Direction, Protocol, Selector, Table, Tuple},
+    unlock::{Unlock, Unlocks},
     verdict::{AllowReason, RuleNumber, Verdict},
     wire::{LinkLayer, Packet, Slice, parse},
 };
@@ -66,6 +67,8 @@ pub struct Live {
     pub flow: Option<LiveFlow>,
     /// Whether flows keep the verdict of the generation that admitted them.
     pub keep_flows: bool,
+    /// What is open past the policy.
+    pub unlocked: Vec<Unlock>,
 }
 
 /// A live flow.
@@ -167,6 +170,10 @@ fn note(
                 .to_owned(),
         ),
         AllowReason::Rule => None,
+        AllowReason::Unlock => Some(
+            "the operator has unlocked it, whatever the policy says; `sg-agent status` says until when"
+                .to_owned(),
+        ),
         AllowReason::Infrastructure => Some("part of the infrastructure set".to_owned()),
         AllowReason::Flow => {
             let flow = asked.live.as_ref()?.flow?;
@@ -222,10 +229,16 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
     }
 
     let scratch = Scratch::default();
+    let unlocked = asked.live.as_ref().map_or(&[][..], |live| &live.unlocked);
+    for (place, unlock) in scratch.unlocks.places.iter().zip(unlocked) {
+        place.prepare(unlock);
+        place.until.store(Control::NEVER);
+    }
     let control = Control {
         state: 0,
         fallback: 0,
         fallback_at: Control::NEVER,
+        unlocked_until: if unlocked.is_empty() { 0 } else { Control::NEVER },
         hash_keys: [1; 6],
         buffer_nodes: 0,
         bucket_mask: 0,
@@ -252,7 +265,14 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
         };
         insert(&scratch, &context, &key, &opening);
     }
-    let tables = Tables { nodes: asked.image, memory: &scratch, control: &control, generation, now: NOW };
+    let tables = Tables {
+        nodes: asked.image,
+        memory: &scratch,
+        control: &control,
+        generation,
+        jiffies: abi::jiffies(NOW),
+        is_guest: asked.side == Side::Guest,
+    };
     let is_ingress = (question.direction == Direction::Inbound) == (asked.side == Side::Host);
     let hook = if is_ingress { Hook::Ingress } else { Hook::Egress };
     decide(&tables, asked.zone, hook, payload, &mut packet, frame.len() as u64).verdict
@@ -261,11 +281,12 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
 /// The moment at which everything happens.
 const NOW: u32 = 1000;
 
-/// A flow table of one bucket.
+/// A flow table of one bucket, and what is unlocked.
 #[derive(Default)]
 struct Scratch {
     bucket: Bucket,
     entries: [Entry; SLOTS as usize],
+    unlocks: Unlocks,
 }
 
 impl Memory for Scratch {
@@ -275,6 +296,10 @@ impl Memory for Scratch {
 
     fn entry(&self, index: u32) -> Option<&Entry> {
         self.entries.get(index as usize)
+    }
+
+    fn unlocks(&self) -> Option<&Unlocks> {
+        Some(&self.unlocks)
     }
 }
 

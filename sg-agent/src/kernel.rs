@@ -2,7 +2,8 @@
 //!
 //! [`Kernel`] is the daemon's handle: it loads the programs or adopts those that are pinned,
 //! publishes images, attaches interfaces. [`Reader`] reads what is enforced, with or without a
-//! daemon. [`detach_all`] and [`detach_interface`] end enforcement, with or without one.
+//! daemon. [`detach_all`] and [`detach_interface`] end enforcement, and [`fn@unlock`] opens a port past it,
+//! with or without one.
 //! [`links`] tells of interfaces and their addresses.
 //!
 //! What the parts have to keep true between them:
@@ -15,6 +16,7 @@
 mod adopt;
 mod attach;
 mod attachment;
+mod audited;
 mod clock;
 mod clsact;
 mod counters;
@@ -41,6 +43,7 @@ mod slots;
 mod sockets;
 mod stand_in;
 mod syscall;
+mod unlock;
 mod xdp;
 mod zones;
 
@@ -67,6 +70,7 @@ pub use self::{
     reader::{Capacities, Reader},
     repair::{Look, Repair},
     sockets::{Socket, sockets},
+    unlock::Unlocked,
 };
 use crate::image::Image;
 
@@ -373,7 +377,8 @@ impl Kernel {
         adopt::retire_other_versions(&self.pins, &mut self.records)
     }
 
-    /// Zeroes a zone's counters and forgets its flows, before its number is used for another
+    /// Zeroes a zone's counters, forgets its flows and what audit mode has seen there, and ends what is unlocked on it
+    /// alone, before its number is used for another
     /// interface. Nothing is attached to the zone.
     ///
     /// # Errors
@@ -390,6 +395,8 @@ impl Kernel {
             self.set.flows().forget_zones(&zones);
         }
         for zone in zones {
+            self.set.end_unlocks_of(zone);
+            self.set.forget_audited(zone)?;
             self.set.clear_zone_counters(zone)?;
             self.clean.set(zone, true);
         }
@@ -452,6 +459,26 @@ pub fn thread_time() -> Duration {
 #[must_use]
 pub fn monotonic_nanos() -> u64 {
     syscall::monotonic().as_nanos() as u64
+}
+
+/// Opens a port to one address past the policy, until the time has passed: the programs end it
+/// themselves. Asked again for the same, it counts from now on. False: this version enforces nothing
+/// here. Works with or without a daemon, a state folder, and a policy that can be read.
+///
+/// # Errors
+///
+/// When nothing more can be unlocked, the interface is not enforced, or the pins cannot be read.
+pub fn unlock(paths: &Paths, wanted: &Unlocked) -> Result<bool, KernelError> {
+    unlock::unlock(paths, wanted)
+}
+
+/// Ends everything that is unlocked, and tells how many ports that were.
+///
+/// # Errors
+///
+/// When the pins cannot be read.
+pub fn end_unlocks(paths: &Paths) -> Result<usize, KernelError> {
+    unlock::end(paths)
 }
 
 /// Ends all enforcement under a pin folder, of every ABI version, and removes what is pinned. Works

@@ -61,6 +61,8 @@ pub struct Group {
     pub tags: BTreeMap<String, String>,
     /// Addresses that carry the group but run no agent.
     pub members: Vec<Prefix>,
+    /// Whether drops are carried out on the interfaces that carry it.
+    pub mode: Mode,
     /// Rules for traffic towards the instance.
     pub inbound: Vec<Rule>,
     /// Rules for traffic from the instance. When the document has no `outbound`, this holds the
@@ -241,7 +243,8 @@ pub struct InterfaceEntry {
     pub macs: Vec<Mac>,
     /// Whether only the instance's own addresses may leave and be entered, defaults resolved.
     pub source_check: bool,
-    /// Enforce, or count what would be dropped.
+    /// Enforce, or count what would be dropped: what the entry says, and not what its groups say
+    /// ([`Policy::mode_of`]).
     pub mode: Mode,
     /// Where inbound of `side: host` is enforced.
     pub hook: Hook,
@@ -364,6 +367,23 @@ impl Policy {
             Some(Rule { is_default: true, .. }) => format!("{group}/{}/default", index.direction),
             _ => format!("{group}/{}/{}", index.direction, index.index),
         }
+    }
+
+    /// Whether drops are carried out on the interfaces of an entry: neither it nor any of its groups is
+    /// in audit.
+    #[must_use]
+    pub fn mode_of(&self, entry: &InterfaceEntry) -> Mode {
+        if entry.mode == Mode::Audit || self.audit_groups(entry).next().is_some() {
+            Mode::Audit
+        } else {
+            Mode::Enforce
+        }
+    }
+
+    /// The groups that have the interfaces of an entry in audit, in the order written there.
+    pub fn audit_groups(&self, entry: &InterfaceEntry) -> impl Iterator<Item = &Group> {
+        let groups = entry.groups.iter().filter_map(|index| self.groups.get(index.0));
+        groups.filter(|group| group.mode == Mode::Audit)
     }
 
     /// The group called `name`.

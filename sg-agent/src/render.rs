@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 mod applied;
+mod audited;
 mod check;
 mod counters;
 mod drops;
@@ -17,6 +18,7 @@ mod history;
 mod numbers;
 mod plan;
 mod status;
+mod unlock;
 
 pub use grid::Style;
 

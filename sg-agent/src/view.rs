@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod applied;
+mod audited;
 mod check;
 mod counters;
 mod drops;
@@ -16,9 +17,11 @@ mod history;
 mod plan;
 mod status;
 mod time;
+mod unlock;
 
 pub use self::{
     applied::{Applied, Detached},
+    audited::{Audited, AuditedTraffic},
     check::{Check, Finding},
     counters::{
         Amount, ByGroup, ByInterface, ByReason, ByRule, Counters, DirectionCounters, GroupAmounts,
@@ -32,8 +35,12 @@ pub use self::{
         AccessChange, AccessLine, Coverage, CutFlow, FlowChange, Plan, PlannedInterface, PlannedRule,
         RuleChanges, SettingChange, Size, SizeChange,
     },
-    status::{AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Repair, Repairs, Status, Uncovered},
+    status::{
+        AgentStatus, AttachmentStatus, Fill, HookStatus, MapFill, Repair, Repairs, Status, Uncovered,
+        told_mode,
+    },
     time::timestamp,
+    unlock::{UnlockedPort, Unlocking},
 };
 
 /// What `counters` are grouped by.

@@ -12,8 +12,9 @@ use crate::{
     verdict::{AllowReason, DropReason, Verdict},
 };
 
-/// The version of everything in this module, of [`crate::flow`] and of [`crate::image`].
-pub const ABI_VERSION: u32 = 3;
+/// The version of everything in this module, of [`crate::flow`], [`crate::image`], [`crate::unlock`]
+/// and [`crate::audited`].
+pub const ABI_VERSION: u32 = 4;
 
 /// Map names, as in the object and as pinned.
 pub mod map {
@@ -35,10 +36,26 @@ pub mod map {
     pub const RULE_COUNTERS: &str = "RULE_COUNTERS";
     /// A ring of [`super::DropEvent`].
     pub const EVENTS: &str = "EVENTS";
+    /// One [`crate::unlock::Unlocks`].
+    pub const UNLOCKS: &str = "UNLOCKS";
+    /// [`crate::audited::Seen`] by [`crate::audited::Key`]: what audit mode let pass, the longest
+    /// unseen giving way.
+    pub const AUDITED: &str = "AUDITED";
 
     /// Every map.
-    pub const ALL: [&str; 9] =
-        [CONTROL, ATTACHMENTS, IMAGE, FLOW_BUCKETS, FLOW_ENTRIES, DATAGRAMS, COUNTERS, RULE_COUNTERS, EVENTS];
+    pub const ALL: [&str; 11] = [
+        CONTROL,
+        ATTACHMENTS,
+        IMAGE,
+        FLOW_BUCKETS,
+        FLOW_ENTRIES,
+        DATAGRAMS,
+        COUNTERS,
+        RULE_COUNTERS,
+        EVENTS,
+        UNLOCKS,
+        AUDITED,
+    ];
 }
 
 /// Program names, as in the object and as pinned.
@@ -59,11 +76,24 @@ pub mod program {
 /// Right shift from jiffies to the ticks that flows count in: sixteen jiffies are a tick.
 pub const TICK_SHIFT: u32 = 4;
 
+/// The tick of a moment in jiffies.
+#[inline(always)]
+#[must_use]
+pub const fn tick(jiffies: u64) -> u32 {
+    (jiffies >> TICK_SHIFT) as u32
+}
+
+/// The moment in jiffies at which a tick begins, of those before the ticks first wrapped.
+#[must_use]
+pub const fn jiffies(tick: u32) -> u64 {
+    (tick as u64) << TICK_SHIFT
+}
+
 /// What every packet reads first. One element, in a map that the agent also maps into memory.
 ///
 /// `state` changes while programs run, by one aligned 64-bit store: the flip from one image to the
 /// other. So does `fallback_at`: from that moment on the programs themselves go by `fallback`, with
-/// nobody alive to tell them. All else is set before the first program is attached, or is a tuning
+/// nobody alive to tell them; and `unlocked_until`, which whoever unlocks a port stores. All else is set before the first program is attached, or is a tuning
 /// value that may be seen late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -75,6 +105,9 @@ pub struct Control {
     pub fallback: u64,
     /// When, in jiffies as `bpf_jiffies64` tells them; [`Self::NEVER`] while nothing is to be undone.
     pub fallback_at: u64,
+    /// Until when, in jiffies, something may be open past the policy: see [`crate::unlock`]. Only what
+    /// is about to be dropped asks for it. 0: nothing is.
+    pub unlocked_until: u64,
     /// Secret keys of the flow hash, random for each load; the first five are made odd.
     pub hash_keys: [u64; 6],
     /// Number of nodes in one buffer: buffer 1 begins at this node.
@@ -89,7 +122,7 @@ pub struct Control {
     pub keep_flows: u32,
 }
 
-const _: () = assert!(size_of::<Control>() == 24 + 48 + 8 + 32 + 8, "Control has no hidden padding");
+const _: () = assert!(size_of::<Control>() == 32 + 48 + 8 + 32 + 8, "Control has no hidden padding");
 
 impl Control {
     /// Generations wrap at 24 bits, which is what a flow carries.
@@ -130,7 +163,7 @@ pub const ATTACHMENT_PROBES: u32 = 4;
 pub struct Attachment {
     /// The kernel's interface index.
     pub ifindex: u32,
-    /// Bits 0–23: the zone; bits 24–31: [`Attachment::BARE_IP`].
+    /// Bits 0–23: the zone; bits 24–31: [`Attachment::BARE_IP`] and [`Attachment::GUEST`].
     pub zone_and_flags: u32,
 }
 
@@ -139,6 +172,8 @@ const _: () = assert!(size_of::<Attachment>() == 8, "written and read as one 64-
 impl Attachment {
     /// The interface carries bare IP, without an Ethernet header.
     pub const BARE_IP: u32 = 1 << 24;
+    /// The instance is behind the interface: what its zone says too, where the image can be read.
+    pub const GUEST: u32 = 1 << 25;
 
     /// The zone number.
     #[inline(always)]
@@ -152,6 +187,13 @@ impl Attachment {
     #[must_use]
     pub const fn is_bare_ip(self) -> bool {
         self.zone_and_flags & Self::BARE_IP != 0
+    }
+
+    /// Whether the instance is behind the interface.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_guest(self) -> bool {
+        self.zone_and_flags & Self::GUEST != 0
     }
 }
 

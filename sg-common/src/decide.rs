@@ -7,7 +7,7 @@
 pub mod network;
 
 use crate::{
-    abi::Control,
+    abi::{self, Control},
     addr::{Addr, Family},
     flow::{
         FlowState, Origin,
@@ -44,8 +44,11 @@ pub struct Tables<'a, N: ?Sized, M: ?Sized> {
     pub control: &'a Control,
     /// The generation in force.
     pub generation: u64,
-    /// The present tick.
-    pub now: u32,
+    /// The present moment in jiffies: flows count in ticks of it.
+    pub jiffies: u64,
+    /// Whether the instance is behind the interface, as its attachment says: what counts where the
+    /// image does not say so, because it cannot be read.
+    pub is_guest: bool,
 }
 
 /// The answer, and what is to be counted.
@@ -85,12 +88,7 @@ pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
     bytes: u64,
 ) -> Outcome {
     let Ok(zone) = image::zone(tables.nodes, zone_number) else {
-        return Outcome {
-            verdict: Verdict::Drop(DropReason::PolicyUnavailable),
-            direction: if matches!(hook, Hook::Ingress) { Direction::Inbound } else { Direction::Outbound },
-            is_audited: false,
-            has_opened: false,
-        };
+        return without_policy(tables, zone_number, hook, payload, packet);
     };
     let flags = zone.words[image::zone_word::FLAGS];
     let is_inbound = matches!(hook, Hook::Ingress) != (flags & flag::GUEST != 0);
@@ -105,6 +103,17 @@ pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
     let verdict = match payload {
         Err(unreadable) => Err(unreadable.reason()),
         Ok(readable) => judge.readable(readable, &mut findings),
+    };
+    let verdict = match verdict {
+        Err(reason)
+            if payload == Ok(Payload::IP)
+                && reason.is_overruled_by_unlock()
+                && tables.is_unlocked(packet, way) =>
+        {
+            findings = Findings { rule: Origin::NO_RULE, has_opened: false };
+            Ok(AllowReason::Unlock)
+        }
+        verdict => verdict,
     };
     if payload == Ok(Payload::IP) && packet.is_first_fragment {
         let reason = match verdict {
@@ -127,6 +136,52 @@ pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
     }
 }
 
+/// Judges a packet where the image has nothing for its interface, or there is none: it is dropped, but
+/// for what is unlocked. Then the host's own neighbours are found as well, whatever their part of the
+/// infrastructure set was: else nobody would reach the port for long.
+#[inline(always)]
+fn without_policy<N: ?Sized, M: Memory + ?Sized>(
+    tables: &Tables<'_, N, M>,
+    zone: u32,
+    hook: Hook,
+    payload: Result<Payload, Unreadable>,
+    packet: &Packet,
+) -> Outcome {
+    let is_inbound = matches!(hook, Hook::Ingress) != tables.is_guest;
+    let direction = if is_inbound { Direction::Inbound } else { Direction::Outbound };
+    let passes = tables.has_unlocked()
+        && match payload {
+            Ok(Payload::ARP) => !tables.is_guest,
+            Ok(Payload::IP) if !tables.is_guest && network::finds_neighbours(packet) => true,
+            Ok(Payload::IP) => tables.memory.is_unlocked(packet, Way { zone, direction }, tables.jiffies),
+            Ok(_) | Err(_) => false,
+        };
+    Outcome {
+        verdict: if passes {
+            Verdict::Allow(AllowReason::Unlock, None)
+        } else {
+            Verdict::Drop(DropReason::PolicyUnavailable)
+        },
+        direction,
+        is_audited: false,
+        has_opened: false,
+    }
+}
+
+impl<N: ?Sized, M: Memory + ?Sized> Tables<'_, N, M> {
+    /// Whether anything may be unlocked now: all that most drops ask.
+    #[inline(always)]
+    const fn has_unlocked(&self) -> bool {
+        self.jiffies < self.control.unlocked_until
+    }
+
+    /// Whether a packet passes by what is unlocked.
+    #[inline(always)]
+    fn is_unlocked(&self, packet: &Packet, way: Way) -> bool {
+        self.has_unlocked() && self.memory.is_unlocked(packet, way, self.jiffies)
+    }
+}
+
 impl<N: ?Sized, M: ?Sized> Tables<'_, N, M> {
     #[inline(always)]
     const fn context(&self) -> Context<'_> {
@@ -135,7 +190,7 @@ impl<N: ?Sized, M: ?Sized> Tables<'_, N, M> {
             hash_keys: &control.hash_keys,
             bucket_mask: control.bucket_mask,
             timeouts: &control.timeouts,
-            now: self.now,
+            now: abi::tick(self.jiffies),
         }
     }
 }
@@ -189,7 +244,7 @@ impl<N: Network + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
         let Packet { tcp_flags: flags, transport, fragment_offset, .. } = self.packet;
         // A later fragment belongs to what its first one was, and changes nothing.
         let is_later = *fragment_offset != 0;
-        if transport.protocol == Protocol::TCP.0 && !is_later && !are_sane(*flags) {
+        if transport.protocol == Protocol::TCP.0 && !is_later && !tcp_flag::are_sane(*flags) {
             return Err(DropReason::InvalidTcpFlags);
         }
         let selector = identity::selector(self.packet);
@@ -381,18 +436,6 @@ fn alive_again(found: &Found<'_>, protocol: Protocol) -> FlowState {
         Protocol::ICMP | Protocol::ICMPV6 => FlowState::Icmp,
         _ => FlowState::Other,
     }
-}
-
-/// Whether an endpoint sends these TCP flags together: a SYN alone or with ACK, a RST alone or with
-/// ACK, or an ACK with or without FIN. PSH, URG and the congestion bits do not matter.
-#[inline(always)]
-const fn are_sane(flags: u8) -> bool {
-    const FIN: u8 = tcp_flag::FIN;
-    const SYN: u8 = tcp_flag::SYN;
-    const RST: u8 = tcp_flag::RST;
-    const ACK: u8 = tcp_flag::ACK;
-    let bits = flags & (FIN | SYN | RST | ACK);
-    bits == SYN || bits == SYN | ACK || bits == RST || bits == RST | ACK || bits == ACK || bits == FIN | ACK
 }
 
 #[cfg(test)]

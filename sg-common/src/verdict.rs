@@ -61,6 +61,14 @@ impl DropReason {
     /// Every number is below this; counters reserve this many slots.
     pub const LIMIT: usize = 28;
 
+    /// Whether an unlocked port overrules it: what only the policy says, or the lack of one. What a
+    /// packet is, or whose it claims to be, no unlock makes good.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_overruled_by_unlock(self) -> bool {
+        matches!(self, Self::NoRule | Self::FlowTableFull | Self::Revoked | Self::PolicyUnavailable)
+    }
+
     /// The stable number.
     #[inline(always)]
     #[must_use]
@@ -150,11 +158,13 @@ pub enum AllowReason {
     Flow = 1,
     /// The infrastructure set: ARP, neighbour discovery, DHCP client, MLD.
     Infrastructure = 2,
+    /// A port that the operator has opened past the policy for a time.
+    Unlock = 3,
 }
 
 impl AllowReason {
     /// Every reason, in numeric order.
-    pub const ALL: [Self; 3] = [Self::Rule, Self::Flow, Self::Infrastructure];
+    pub const ALL: [Self; 4] = [Self::Rule, Self::Flow, Self::Infrastructure, Self::Unlock];
 
     /// The stable lower-case name.
     #[must_use]
@@ -163,6 +173,7 @@ impl AllowReason {
             Self::Rule => "rule",
             Self::Flow => "flow",
             Self::Infrastructure => "infrastructure",
+            Self::Unlock => "unlock",
         }
     }
 }

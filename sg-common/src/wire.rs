@@ -194,6 +194,20 @@ pub mod tcp_flag {
     pub const ACK: u8 = 0x10;
     /// The urgent pointer counts.
     pub const URG: u8 = 0x20;
+
+    /// Whether an endpoint sends these flags together: a SYN alone or with ACK, a RST alone or with
+    /// ACK, or an ACK with or without FIN. PSH, URG and the congestion bits do not matter.
+    #[inline(always)]
+    #[must_use]
+    pub const fn are_sane(flags: u8) -> bool {
+        let bits = flags & (FIN | SYN | RST | ACK);
+        bits == SYN
+            || bits == SYN | ACK
+            || bits == RST
+            || bits == RST | ACK
+            || bits == ACK
+            || bits == FIN | ACK
+    }
 }
 
 /// What the decision needs of an IP packet.

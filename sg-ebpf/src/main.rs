@@ -26,9 +26,9 @@ use aya_ebpf::{
 use sg_common::{
     abi::{self, Control},
     decide::{Hook, Tables, decide},
-    tuple::Direction,
-    verdict::{DropReason, Verdict},
-    wire::{Packet, Unreadable},
+    flow::identity::Way,
+    verdict::Verdict,
+    wire::{Packet, Payload, Unreadable},
 };
 
 use crate::{
@@ -102,31 +102,21 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
     let known = if first_buffer > ONE_BUFFER { source.full_length() } else { first_buffer };
     let bytes = known.max(packet.end as usize) as u64;
     let zone = attachment.zone();
-    let now = maps::tick(jiffies);
     let tables = Tables {
         nodes: &Image::new(control, state),
         memory: &Flows,
         control,
         generation: Control::generation(state),
-        now,
+        jiffies,
+        is_guest: attachment.is_guest(),
     };
-    if state == 0 {
-        // Attached before there was a policy. Which side is the instance's is not known yet.
-        let direction = match hook {
-            Hook::Ingress => Direction::Inbound,
-            Hook::Egress => Direction::Outbound,
-        };
-        let slot = abi::counter_slot(Verdict::Drop(DropReason::PolicyUnavailable), false);
-        report::count(abi::counter_index(zone, direction, slot), bytes);
-        return Action::Drop;
-    }
     let outcome = decide(&tables, zone, hook, payload, &mut packet, bytes);
     let slot = abi::counter_slot(outcome.verdict, outcome.is_audited);
     report::count(abi::counter_index(zone, outcome.direction, slot), bytes);
     match outcome.verdict {
         Verdict::Allow(_, rule) => {
             if let Some(rule) = rule {
-                report::count_rule(rule, bytes, outcome.has_opened, now);
+                report::count_rule(rule, bytes, outcome.has_opened, abi::tick(jiffies));
             }
             Action::Pass
         }
@@ -135,7 +125,12 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
                 let drop = report::Drop::new(reason, outcome.direction, outcome.is_audited);
                 report::event(&packet, drop, ifindex, bytes);
             }
-            if outcome.is_audited { Action::Pass } else { Action::Drop }
+            if !outcome.is_audited {
+                return Action::Drop;
+            }
+            let way = Way { zone, direction: outcome.direction };
+            report::remember(&packet, way, reason, payload == Ok(Payload::IP), bytes);
+            Action::Pass
         }
     }
 }

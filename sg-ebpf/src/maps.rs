@@ -4,14 +4,14 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use sg_common::{
     abi::{
-        ATTACHMENT_PROBES, ATTACHMENT_SLOTS, Attachment, Control, Counter, RuleCounter, TICK_SHIFT,
-        attachment_slot,
+        self, ATTACHMENT_PROBES, ATTACHMENT_SLOTS, Attachment, Control, Counter, RuleCounter, attachment_slot,
     },
     addr::Addr,
+    audited::{self, ENTRIES, Seen},
     decide::network::{self, AnswerBits, Network},
     flow::{
         Bucket, Datagram, Entry,
@@ -22,6 +22,7 @@ use sg_common::{
         table::{self, Context, Memory, Place},
     },
     image::{self, Node, Nodes},
+    unlock::{self, Unlocks},
     verdict::DropReason,
     wire::{Packet, Payload, ReadingBits, Unreadable},
 };
@@ -54,6 +55,12 @@ pub(crate) static RULE_COUNTERS: PerCpuArray<RuleCounter> = PerCpuArray::with_ma
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+#[map]
+static UNLOCKS: Array<Unlocks> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[map]
+pub(crate) static AUDITED: LruHashMap<audited::Key, Seen> = LruHashMap::with_max_entries(ENTRIES, 0);
 
 /// Keys, timeouts and the state word.
 #[inline(always)]
@@ -102,7 +109,10 @@ pub(crate) struct Image {
 impl Image {
     #[inline(always)]
     pub(crate) fn new(control: &Control, state: u64) -> Self {
-        Self { base: if Control::buffer(state) == 0 { 0 } else { control.buffer_nodes } }
+        /// No map is so large: the image cannot be read, since there is none.
+        const NOWHERE: u32 = 1 << 31;
+        let base = if Control::buffer(state) == 0 { 0 } else { control.buffer_nodes };
+        Self { base: if state == 0 { NOWHERE } else { base } }
     }
 }
 
@@ -157,6 +167,16 @@ impl Memory for Flows {
     #[inline(always)]
     fn datagram(&self, index: u32) -> Option<&Datagram> {
         DATAGRAMS.get(index)
+    }
+
+    #[inline(always)]
+    fn unlocks(&self) -> Option<&Unlocks> {
+        UNLOCKS.get(0)
+    }
+
+    #[inline(always)]
+    fn is_unlocked(&self, packet: &Packet, way: Way, jiffies: u64) -> bool {
+        unlock_opens(packet, way.to_bits(), jiffies) != 0
     }
 
     #[inline(always)]
@@ -360,13 +380,23 @@ extern "C" fn datagram_write(
     0
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn unlock_opens(packet: *const Packet, way: u32, jiffies: u64) -> u32 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(unlocks), Some(packet)) = (UNLOCKS.get(0), unsafe { packet.as_ref() }) else {
+        return 0;
+    };
+    unlock::opens(unlocks, packet, Way::from_bits(way), jiffies).into()
+}
+
 #[inline(always)]
 fn context(control: &Control) -> Context<'_> {
     Context {
         hash_keys: &control.hash_keys,
         bucket_mask: control.bucket_mask,
         timeouts: &control.timeouts,
-        now: tick(jiffies()),
+        now: abi::tick(jiffies()),
     }
 }
 
@@ -375,10 +405,4 @@ fn context(control: &Control) -> Context<'_> {
 pub(crate) fn jiffies() -> u64 {
     // SAFETY: the helper takes no arguments and has no preconditions.
     unsafe { bpf_jiffies64() }
-}
-
-/// The tick of a moment in jiffies.
-#[inline(always)]
-pub(crate) const fn tick(jiffies: u64) -> u32 {
-    (jiffies >> TICK_SHIFT) as u32
 }

@@ -1,14 +1,16 @@
-//! Counting, and telling of drops to whoever asked.
+//! Counting, telling of drops to whoever asked, and remembering what audit mode let pass.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use sg_common::{
-    abi::DropEvent,
+    abi::{self, DropEvent},
+    audited::{Key, Seen},
+    flow::identity::Way,
     tuple::Direction,
     verdict::{DropReason, RuleNumber},
     wire::{Packet, Transport},
 };
 
-use crate::maps::{COUNTERS, EVENTS, RULE_COUNTERS};
+use crate::maps::{AUDITED, COUNTERS, EVENTS, RULE_COUNTERS, jiffies};
 
 /// Counts one packet.
 #[inline(always)]
@@ -73,4 +75,41 @@ pub(crate) fn event(packet: &Packet, drop: Drop, ifindex: u32, bytes: u64) {
         audited: (bits >> 16) as u8,
     });
     slot.submit(0);
+}
+
+/// Remembers a packet that audit mode lets pass. Where there is no room the longest unseen is forgotten;
+/// the counters have them all.
+#[inline(always)]
+pub(crate) fn remember(packet: &Packet, way: Way, reason: DropReason, is_ip: bool, bytes: u64) {
+    let reason_and_kind = u32::from(reason.number()) | u32::from(is_ip) << 8;
+    audited_remember(packet, way.to_bits(), reason_and_kind, bytes);
+}
+
+/// A global function: the verifier judges it by itself, and no packet but an audited one comes here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn audited_remember(packet: *const Packet, way: u32, reason_and_kind: u32, bytes: u64) -> u32 {
+    // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
+    let (Some(packet), Some(reason)) =
+        (unsafe { packet.as_ref() }, DropReason::from_number(reason_and_kind as u8))
+    else {
+        return 0;
+    };
+    let way = Way::from_bits(way);
+    let is_ip = reason_and_kind >> 8 != 0;
+    let key = if is_ip { Key::of(packet, way, reason) } else { Key::unread(way, reason) };
+    let now = u64::from(abi::tick(jiffies()));
+    if let Some(seen) = AUDITED.get_ptr_mut(&key) {
+        // SAFETY: the element is there, and each of its words is written as one. Two CPUs at once may
+        // count one packet less: the counters are exact, and this is an outline.
+        unsafe {
+            (*seen).packets += 1;
+            (*seen).bytes += bytes;
+            (*seen).last = now;
+        }
+        return 0;
+    }
+    // Another CPU may have been faster; then this packet goes under.
+    let _ = AUDITED.insert(&key, &Seen { packets: 1, bytes, first: now, last: now }, 1);
+    0
 }

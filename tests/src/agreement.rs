@@ -19,7 +19,7 @@ pub mod traffic;
 #[cfg(feature = "lab")]
 pub mod trial;
 
-pub use case::{Case, Step};
+pub use case::{Case, Step, Unlock};
 pub use compiled::{NODES, compiled};
 pub use dice::Dice;
 #[cfg(feature = "lab")]

@@ -2,7 +2,7 @@
 
 use sg_agent::image::Image;
 use sg_common::{
-    abi::Control,
+    abi::{self, Control},
     decide::{Hook, Outcome, Tables, decide},
     flow::{
         Bucket, Datagram, Entry, SLOTS,
@@ -10,6 +10,7 @@ use sg_common::{
         table::{Context, Memory},
     },
     shared::Word,
+    unlock::{Unlock, Unlocks},
     wire::{LinkLayer, Packet, Slice, parse},
 };
 
@@ -32,6 +33,7 @@ pub struct Heap {
     buckets: Vec<Bucket>,
     entries: Vec<Entry>,
     datagrams: Vec<Datagram>,
+    unlocks: Unlocks,
 }
 
 impl Heap {
@@ -42,6 +44,7 @@ impl Heap {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             entries: (0..buckets * SLOTS).map(|_| Entry::default()).collect(),
             datagrams: (0..DATAGRAMS).map(|_| Datagram::default()).collect(),
+            unlocks: Unlocks::default(),
         }
     }
 }
@@ -85,6 +88,18 @@ pub const fn words_of_datagram(place: &Datagram) -> [&Word; 8] {
     [life, k0, k1, k2, k3, k4, t0, t1]
 }
 
+/// Writes these ports alone, each until its tick. Gives the moment until which one is open.
+pub fn written(unlocks: &Unlocks, unlocked: &[(Unlock, u32)]) -> u64 {
+    for place in &unlocks.places {
+        place.until.store(0);
+    }
+    for (place, (unlock, tick)) in unlocks.places.iter().zip(unlocked) {
+        place.prepare(unlock);
+        place.until.store(abi::jiffies(*tick));
+    }
+    unlocked.iter().map(|(_, tick)| abi::jiffies(*tick)).max().unwrap_or(0)
+}
+
 impl Memory for Heap {
     fn bucket(&self, index: u32) -> Option<&Bucket> {
         self.buckets.get(index as usize)
@@ -96,6 +111,10 @@ impl Memory for Heap {
 
     fn datagram(&self, index: u32) -> Option<&Datagram> {
         self.datagrams.get(index as usize)
+    }
+
+    fn unlocks(&self) -> Option<&Unlocks> {
+        Some(&self.unlocks)
     }
 }
 
@@ -115,6 +134,7 @@ impl UserSpace {
             state: 0,
             fallback: 0,
             fallback_at: Control::NEVER,
+            unlocked_until: 0,
             hash_keys: HASH_KEYS,
             buffer_nodes: 0,
             bucket_mask: buckets - 1,
@@ -128,6 +148,11 @@ impl UserSpace {
     /// Another generation is in force from here on.
     pub fn set_generation(&mut self, generation: u64) {
         self.generation = generation;
+    }
+
+    /// These ports are open past the policy, each until its tick, and no others.
+    pub fn unlock(&mut self, unlocked: &[(Unlock, u32)]) {
+        self.control.unlocked_until = written(&self.memory.unlocks, unlocked);
     }
 
     /// With an empty table, these timeouts in ticks, and flows that live on or not when a policy no
@@ -154,7 +179,8 @@ impl UserSpace {
             memory: &self.memory,
             control: &self.control,
             generation: self.generation,
-            now,
+            jiffies: abi::jiffies(now),
+            is_guest: false,
         };
         decide(&tables, 0, hook, payload, &mut packet, cursor.frame.len() as u64)
     }

@@ -72,6 +72,7 @@ impl Programs {
             state: 0,
             fallback: 0,
             fallback_at: Control::NEVER,
+            unlocked_until: 0,
             hash_keys: HASH_KEYS,
             buffer_nodes: sizes.nodes,
             bucket_mask: sizes.buckets - 1,
@@ -97,6 +98,7 @@ impl Programs {
             state,
             fallback,
             fallback_at,
+            unlocked_until,
             hash_keys,
             buffer_nodes,
             bucket_mask,
@@ -105,7 +107,7 @@ impl Programs {
             keep_flows,
         } = self.control;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let mut words = vec![state, fallback, fallback_at];
+        let mut words = vec![state, fallback, fallback_at, unlocked_until];
         words.extend(hash_keys);
         words.push(pair(buffer_nodes, bucket_mask));
         words.extend(timeouts.chunks(2).map(|two| pair(two[0], two[1])));

@@ -21,6 +21,7 @@ mod question;
 pub mod quote;
 pub mod read;
 pub mod rules;
+pub mod unlocked;
 
 use self::{
     datagrams::Datagrams,
@@ -28,6 +29,7 @@ use self::{
     question::{ACK, FIN, Question, RST, SYN},
     read::{Body, Frame},
     rules::Rules,
+    unlocked::Open,
 };
 
 /// The answer about one packet.
@@ -47,14 +49,23 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Reference {
     entry: InterfaceEntry,
+    is_audited: bool,
     rules: Rules,
     generation: u64,
     keeps_flows: bool,
     timeouts: [u32; 8],
     flows: Vec<Flow>,
     datagrams: Datagrams,
+    unlocked: Vec<Open>,
     /// Whether the next packet may open a flow.
     pub has_room: bool,
+}
+
+/// Whether the entry, or a group that it names, says that drops are not carried out.
+fn is_audited(policy: &Policy, entry: &InterfaceEntry) -> bool {
+    let is_carried = |at: &usize| entry.groups.iter().any(|group| group.0 == *at);
+    let groups = (0..policy.groups.len()).filter(is_carried);
+    entry.mode == Mode::Audit || groups.into_iter().any(|at| policy.groups[at].mode == Mode::Audit)
 }
 
 /// Why a packet passes, or why not.
@@ -70,6 +81,7 @@ impl Reference {
         let entry = policy.interfaces[0].clone();
         let rules = Rules::new(policy, &entry.groups);
         Self {
+            is_audited: is_audited(policy, &entry),
             entry,
             rules,
             generation,
@@ -77,6 +89,7 @@ impl Reference {
             timeouts,
             flows: vec![],
             datagrams: Datagrams::default(),
+            unlocked: vec![],
             has_room: true,
         }
     }
@@ -84,8 +97,14 @@ impl Reference {
     /// Another policy is in force from here on.
     pub fn publish(&mut self, policy: &Policy, generation: u64) {
         self.entry = policy.interfaces[0].clone();
+        self.is_audited = is_audited(policy, &self.entry);
         self.rules = Rules::new(policy, &self.entry.groups);
         self.generation = generation;
+    }
+
+    /// These ports are open past the policy, and no others.
+    pub fn unlock(&mut self, unlocked: Vec<Open>) {
+        self.unlocked = unlocked;
     }
 
     /// All that happened lies this many ticks further back.
@@ -130,6 +149,15 @@ impl Reference {
                 Frame::Ip(packet) => {
                     let question = Question { packet: &packet, direction, bytes: frame.len() as u64, now };
                     let judgement = checked.and_then(|()| self.ip(&question, &mut has_opened));
+                    let judgement = match judgement {
+                        Err(reason)
+                            if unlocked::is_overruled(reason)
+                                && unlocked::passes(&self.unlocked, &question) =>
+                        {
+                            Ok((AllowReason::Unlock, None))
+                        }
+                        judgement => judgement,
+                    };
                     self.datagrams.keep(&packet, judgement.err(), self.generation, now);
                     judgement
                 }
@@ -141,7 +169,7 @@ impl Reference {
                 Err(reason) => Verdict::Drop(reason),
             },
             direction,
-            is_audited: self.entry.mode == Mode::Audit,
+            is_audited: self.is_audited,
             has_opened,
         }
     }

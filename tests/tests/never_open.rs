@@ -11,14 +11,14 @@ use std::{
     io::Write as _,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use sg_tests::{
     agreement::dice::Dice,
     each_setup,
-    lab::{Arena, Setup, agent::POLICY, can_run, eventually},
+    lab::{Arena, Setup, agent::POLICY, arena::INTERFACE, can_run, eventually, faults::Fault},
     syscall,
     vigil::{INBOUND, LONGEST, OUTBOUND, Vigil},
 };
@@ -26,6 +26,7 @@ use sg_tests::{
 each_setup! {
     nothing_opens_and_nothing_is_cut
     another_abi_version_takes_over_without_a_gap
+    what_is_taken_from_the_kernel_is_taken_back_within_a_second
 }
 
 /// What is done to an agent, in no order.
@@ -57,10 +58,12 @@ enum Act {
     Stall,
     /// Nothing can be written to the state folder.
     DiskFull,
+    /// A pin goes, or the file system of all of them.
+    Pins,
 }
 
 /// How often each is done: in the short form, and when it soaks.
-const PLAN: [(Act, u32, u32); 13] = [
+const PLAN: [(Act, u32, u32); 14] = [
     (Act::Apply, 60, 10_000),
     (Act::Reload, 5, 200),
     (Act::Grow, 2, 50),
@@ -74,6 +77,7 @@ const PLAN: [(Act, u32, u32); 13] = [
     (Act::Interface, 4, 200),
     (Act::Stall, 1, 50),
     (Act::DiskFull, 1, 50),
+    (Act::Pins, 3, 100),
 ];
 
 fn nothing_opens_and_nothing_is_cut(setup: Setup) -> Result<()> {
@@ -274,8 +278,59 @@ impl Play {
                 Ok(syscall::kill(process, libc::SIGCONT)?)
             }
             Act::DiskFull => disk_full(arena, &small),
+            Act::Pins => {
+                let harmless: Vec<_> = faults(arena.setup, false).collect();
+                inflict(arena, dice.pick(&harmless)).map(drop)
+            }
         }
     }
+}
+
+/// The faults that can befall a setup: those that let packets through until they are mended, or the
+/// others.
+fn faults(setup: Setup, opens: bool) -> impl Iterator<Item = Fault> {
+    Fault::ALL.into_iter().filter(move |fault| fault.applies(setup) && fault.opens() == opens)
+}
+
+/// Does what others might, and waits until the agent has mended it. Tells how long that took.
+fn inflict(arena: &Arena, fault: Fault) -> Result<Duration> {
+    let mended = || -> Result<u64> {
+        arena.agent.json(&["status"])?["repairs"]["count"].as_u64().context("no count of repairs")
+    };
+    let before = mended()?;
+    let begin = Instant::now();
+    let inflicted = fault.inflict(&arena.agent, INTERFACE)?;
+    eventually("it is mended", || Ok(mended()? > before)).with_context(|| format!("{fault:?}"))?;
+    let took = begin.elapsed();
+    drop(inflicted);
+    Ok(took)
+}
+
+/// Whoever takes a program off its hook opens it. Not for long, no session notices, and afterwards all is
+/// as before.
+fn what_is_taken_from_the_kernel_is_taken_back_within_a_second(setup: Setup) -> Result<()> {
+    let mut play = Play { arena: Arena::without_agent(setup)?, dice: Dice(0), number: 0 };
+    let policy = play.policy(1);
+    play.arena.agent.start_with(&policy)?;
+    let times = if env::var_os("SG_SOAK").is_some() { 20 } else { 1 };
+    let vigil = Vigil::begin(&play.arena)?;
+    for fault in faults(setup, true).flat_map(|fault| std::iter::repeat_n(fault, times)) {
+        let begin = vigil.elapsed();
+        inflict(&play.arena, fault)?;
+        let mended = vigil.elapsed();
+        thread::sleep(LONGEST);
+        let arrived = vigil.arrived();
+        let late = arrived.iter().find(|at| **at > mended);
+        ensure!(late.is_none(), "{fault:?}: mended at {mended:?}, and a packet arrived at {late:?}");
+        let during: Vec<_> = arrived.iter().filter(|at| **at >= begin).collect();
+        if let (Some(first), Some(last)) = (during.first(), during.last()) {
+            let opened = last.saturating_sub(**first);
+            ensure!(opened <= Duration::from_secs(1), "{fault:?}: open for {opened:?}");
+        }
+    }
+    let seen = vigil.end()?;
+    seen.expect_rate()?;
+    seen.expect_no_silence()
 }
 
 /// A policy that cannot be written down is refused, and one that can be is put in force afterwards.

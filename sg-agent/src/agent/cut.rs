@@ -140,7 +140,7 @@ mod tests {
         let text =
             format!("version: 1\ngroups: {{g: {{{rules}}}}}\ninterfaces: [{{match: eth0, groups: [g]}}]\n");
         let policy = parse_str("p.yaml", &text, &Limits::default()).policy.unwrap();
-        let zones = [None, Some(Zone::of(&policy.interfaces[0], &[], false))];
+        let zones = [None, Some(Zone::of(&policy, &policy.interfaces[0], &[], false))];
         let (members, numbers) = (Membership::written(&policy), RuleNumbers::in_order(&policy));
         let input = Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
         compile::compile(&input, &compile::Limits::MAX).unwrap()

@@ -53,13 +53,14 @@ pub fn membership(policy: &Policy, matched: &[Matched<'_>]) -> Membership {
 
 /// The zones of an image, by number.
 #[must_use]
-pub fn zones(table: &ZoneTable, matched: &[Matched<'_>]) -> Vec<Option<Zone>> {
+pub fn zones(policy: &Policy, table: &ZoneTable, matched: &[Matched<'_>]) -> Vec<Option<Zone>> {
     (0..table.len())
         .map(|number| match table.0.get(&number)? {
-            Slot::Used(ifindex) => matched
-                .iter()
-                .find(|matched| matched.interface.ifindex == *ifindex)
-                .map(|matched| Zone::of(matched.entry, &matched.addresses, matched.interface.bare_ip)),
+            Slot::Used(ifindex) => {
+                matched.iter().find(|matched| matched.interface.ifindex == *ifindex).map(|matched| {
+                    Zone::of(policy, matched.entry, &matched.addresses, matched.interface.bare_ip)
+                })
+            }
             Slot::Retired(_) => Some(retired()),
         })
         .collect()
@@ -163,7 +164,7 @@ interfaces:
         let present = BTreeSet::from([2, 4, 9]);
         let (table, given) = before.assign(&[2, 4], &present, &BTreeMap::new());
         assert_eq!(given, [1]);
-        let zones = zones(&table, &matched);
+        let zones = zones(&policy, &table, &matched);
         assert_eq!(zones.len(), 3);
         let left_alone = zones[0].as_ref().unwrap();
         assert_eq!((left_alone.mode, left_alone.groups.len()), (Mode::Audit, 0));

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     failure::{Exit, Failure},
     kernel::{
-        Attached, Kernel, KernelError, Opened, Paths, Reader, Settings, Sizes,
+        Attached, Kernel, KernelError, Opened, Paths, Reader, Settings, Sizes, Unlocked,
         links::{Interface, Interfaces},
     },
     policy::Policy,
@@ -163,6 +163,15 @@ impl Engine {
     #[must_use]
     pub fn store(&self) -> &crate::state::Store {
         self.store.store()
+    }
+
+    /// What is open past the policy.
+    ///
+    /// # Errors
+    ///
+    /// The clock cannot be read.
+    pub fn unlocked(&self) -> Result<Vec<Unlocked>, KernelError> {
+        self.kernel.as_ref().map_or_else(|| Ok(Vec::new()), Kernel::unlocked)
     }
 
     /// Puts a policy in force. Interfaces that were detached by name are covered again.

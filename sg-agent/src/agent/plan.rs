@@ -131,7 +131,7 @@ pub fn place(
     Placement {
         inputs: Inputs {
             members: desired::membership(policy, &matched),
-            zones: desired::zones(&table, &matched),
+            zones: desired::zones(policy, &table, &matched),
         },
         requests: requests.collect(),
         zones: zone_records(policy, &table, &matched, interfaces),
@@ -313,7 +313,8 @@ fn zone_record(
         entry: entry.pattern.clone(),
         groups: entry.groups.iter().filter_map(group).collect(),
         side: entry.side.name().to_owned(),
-        mode: entry.mode.name().to_owned(),
+        mode: policy.mode_of(entry).name().to_owned(),
+        audit_groups: policy.audit_groups(entry).map(|group| group.name.clone()).collect(),
         source_check: entry.source_check,
         infrastructure: infrastructure(entry.infrastructure),
         permit_ethertypes: entry.permit_ethertypes.clone(),

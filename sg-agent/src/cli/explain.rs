@@ -95,7 +95,7 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
         .chain([(&entry.groups[..], &addresses[..])]);
     let members = Membership::carried(&policy, carried);
     let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(Zone::of(entry, &addresses, false))];
+    let zones = [Some(Zone::of(&policy, entry, &addresses, false))];
     let input = compile::Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
     let image =
         compile::compile(&input, &Limits::MAX).map_err(|error| Failure::new(Exit::Invalid, what, error))?;
@@ -106,7 +106,7 @@ fn of_document(question: &Question, path: PathBuf) -> Result<Explanation, Failur
         zone: 0,
         groups: &entry.groups,
         side: entry.side,
-        mode: entry.mode,
+        mode: policy.mode_of(entry),
         entry: &entry.pattern,
         rules: numbers.iter().map(|(index, number)| (number, index)).collect(),
         live: None,
@@ -136,6 +136,7 @@ fn of_what_is_in_force(question: &Question, enforced: &Enforced) -> Result<Expla
         return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("is it that agent's --state-dir?"));
     };
     let image = enforced.reader().image().map_err(|error| Failure::kernel(WHAT, &error))?;
+    let unlocked = enforced.reader().unlocks().map_err(|error| Failure::kernel(WHAT, &error))?;
     let groups = indices(&policy, &zone.groups);
     let flow = flow_key(question, attached.zone).and_then(|key| enforced.reader().find_flow(&key));
     let asked = Asked {
@@ -161,6 +162,7 @@ fn of_what_is_in_force(question: &Question, enforced: &Enforced) -> Result<Expla
                 selector: flow.selector,
             }),
             keep_flows: enforced.reader().keeps_flows(),
+            unlocked: unlocked.into_iter().map(|(unlock, _)| unlock).collect(),
         }),
     };
     Ok(explain(question, &asked))

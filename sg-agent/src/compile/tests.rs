@@ -32,6 +32,7 @@ fn group(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Group {
         description: None,
         tags: BTreeMap::new(),
         members: Vec::new(),
+        mode: Mode::Enforce,
         inbound,
         outbound,
         position: nowhere(),

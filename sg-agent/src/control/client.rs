@@ -12,12 +12,12 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Ask, Detach, Refusal, Rollback, path};
+use super::{Ask, AskAudited, Detach, Refusal, Rollback, path};
 use crate::{
     agent::{Terms, own::Connection},
     failure::{Exit, Failure},
     state::Submission,
-    view::{Applied, Detached, History, Plan, Status},
+    view::{Applied, Audited, Detached, History, Plan, Status},
 };
 
 /// How long a daemon that does not answer is waited for. A large policy takes seconds.
@@ -27,12 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    patience: Duration,
 }
 
 impl Client {
     /// The daemon behind `socket`, running or not.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), patience: PATIENCE }
+    }
+
+    /// The same, waited for no longer than this.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// How things are.
@@ -107,6 +114,15 @@ impl Client {
         self.request("plan the policy", Method::POST, path::PLAN, Some(submission))
     }
 
+    /// What the traffic seen under audit would lose if a policy, or the one in force, were enforced.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or would refuse the policy.
+    pub fn audited(&self, policy: Option<Submission>) -> Result<Audited, Failure> {
+        self.request("plan what was audited", Method::POST, path::AUDITED, Some(&AskAudited { policy }))
+    }
+
     /// Ends enforcement on one interface, or all, until the next policy.
     ///
     /// # Errors
@@ -140,8 +156,8 @@ impl Client {
             .build()
             .map_err(|error| Failure::io(what, &error))?;
         let exchange = async {
-            timeout(PATIENCE, exchange(&self.socket, what, request)).await.unwrap_or_else(|_| {
-                let why = format!("the agent has not answered for {} s", PATIENCE.as_secs());
+            timeout(self.patience, exchange(&self.socket, what, request)).await.unwrap_or_else(|_| {
+                let why = format!("the agent has not answered for {} s", self.patience.as_secs());
                 Err(Failure::new(Exit::Failed, what, why))
             })
         };

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{Ask, Detach, Refusal, Rollback, server};
+use super::{Ask, AskAudited, Detach, Refusal, Rollback, server};
 use crate::{failure, state, view};
 
 #[derive(OpenApi)]
@@ -16,6 +16,7 @@ use crate::{failure, state, view};
         server::counters,
         server::apply,
         server::plan,
+        server::audited,
         server::confirm,
         server::rollback,
         server::history,
@@ -24,6 +25,7 @@ use crate::{failure, state, view};
     ),
     components(schemas(
         Ask,
+        AskAudited,
         Detach,
         Refusal,
         Rollback,
@@ -33,6 +35,7 @@ use crate::{failure, state, view};
         view::Counters,
         view::Applied,
         view::Plan,
+        view::Audited,
         view::Detached,
         view::History,
     ))
@@ -69,13 +72,14 @@ mod tests {
     fn every_route_is_described() {
         let description = serde_json::to_value(super::document()).unwrap();
         use crate::control::path::{
-            APPLY, CONFIRM, COUNTERS, DETACH, HISTORY, PLAN, RELOAD, ROLLBACK, STATUS,
+            APPLY, AUDITED, CONFIRM, COUNTERS, DETACH, HISTORY, PLAN, RELOAD, ROLLBACK, STATUS,
         };
         for (path, method) in [
             (STATUS, "get"),
             (COUNTERS, "get"),
             (APPLY, "post"),
             (PLAN, "post"),
+            (AUDITED, "post"),
             (CONFIRM, "post"),
             (ROLLBACK, "post"),
             (HISTORY, "get"),

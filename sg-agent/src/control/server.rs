@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{error, warn};
 use utoipa::IntoParams;
 
-use super::{Ask, Detach, Refusal, Rollback, openapi, path};
+use super::{Ask, AskAudited, Detach, Refusal, Rollback, openapi, path};
 use crate::{
     agent::{Event, Reply, Terms, own::Connection},
     document::Limits,
@@ -68,6 +68,7 @@ fn router(events: Sender<Event>) -> Router {
         .route(path::COUNTERS, get(counters))
         .route(path::APPLY, post(apply))
         .route(path::PLAN, post(plan))
+        .route(path::AUDITED, post(audited))
         .route(path::CONFIRM, post(confirm))
         .route(path::ROLLBACK, post(rollback))
         .route(path::HISTORY, get(history))
@@ -198,6 +199,21 @@ pub(super) async fn plan(
     match body {
         Ok(Json(submission)) => ask(&events, |reply| Event::Plan(submission, reply)).await,
         Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    }
+}
+
+#[utoipa::path(post, path = path::AUDITED, request_body = AskAudited, responses(
+    (status = 200, description = "What the traffic seen under audit would lose", body = crate::view::Audited),
+    (status = 422, description = "The policy is not valid, or does not fit", body = Refusal),
+    (status = "default", description = "Refused", body = Refusal),
+))]
+pub(super) async fn audited(
+    State(events): State<Sender<Event>>,
+    body: Result<Json<AskAudited>, JsonRejection>,
+) -> Response {
+    match body {
+        Ok(Json(AskAudited { policy })) => ask(&events, |reply| Event::Audited(policy, reply)).await,
+        Err(rejection) => refuse(unreadable(&rejection.body_text())),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What an interface's entry says besides its rules, before and after.
 
-use crate::{kernel::HookChoice, state::ZoneRecord, view::SettingChange};
+use crate::{
+    kernel::HookChoice,
+    state::ZoneRecord,
+    view::{SettingChange, told_mode},
+};
 
 /// What an entry says of an interface.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +22,7 @@ impl Settings<'_> {
             groups,
             side,
             mode,
+            audit_groups,
             source_check,
             infrastructure,
             permit_ethertypes,
@@ -45,7 +50,7 @@ impl Settings<'_> {
             ("side", side.clone()),
             ("addresses", list(addresses)),
             ("source_check", switch.to_owned()),
-            ("mode", mode.clone()),
+            ("mode", told_mode(mode, audit_groups)),
             ("hook", hook.to_owned()),
             ("infrastructure", list(infrastructure)),
             ("permit_ethertypes", list(&ethertypes)),
@@ -82,6 +87,7 @@ mod tests {
             groups: vec!["web".to_owned()],
             side: "guest".to_owned(),
             mode: "enforce".to_owned(),
+            audit_groups: vec![],
             source_check: true,
             infrastructure: vec!["arp".to_owned(), "ndp".to_owned()],
             permit_ethertypes: vec![],
@@ -89,12 +95,18 @@ mod tests {
         };
         let text = str::to_owned;
         type Alter = fn(&mut ZoneRecord);
-        let rows: [(Alter, &str, &str, &str); 7] = [
+        let rows: [(Alter, &str, &str, &str); 8] = [
             (|zone| zone.groups.push("db".into()), "groups", "web", "web, db"),
             (|zone| zone.side = "host".into(), "side", "guest", "host"),
             (|zone| zone.addresses.clear(), "addresses", "10.0.2.7/32", "none"),
             (|zone| zone.source_check = false, "source_check", "on", "off"),
             (|zone| zone.mode = "audit".into(), "mode", "enforce", "audit"),
+            (
+                |zone| (zone.mode, zone.audit_groups) = ("audit".into(), vec!["web".into()]),
+                "mode",
+                "enforce",
+                "audit (group web)",
+            ),
             (|zone| zone.infrastructure.truncate(1), "infrastructure", "arp, ndp", "arp"),
             (|zone| zone.permit_ethertypes.push(0x88cc), "permit_ethertypes", "none", "0x88cc"),
         ];

@@ -12,6 +12,7 @@ use super::{
     spelling,
     tree::{NodeId, Scalar, Tree, Value},
 };
+use crate::policy::Mode;
 
 mod interface;
 mod rule;
@@ -112,12 +113,14 @@ impl Decoder<'_, '_> {
             description: None,
             tags: Default::default(),
             members: Vec::new(),
+            mode: Mode::default(),
             inbound: Vec::new(),
             // A group that cannot be read must not open anything on the way out.
             outbound: Some(Vec::new()),
         };
         let what = format!("group {}", quote(&group.name.value));
-        let Some([description, tags, members, inbound, outbound]) = self.fields(value, &what, &keys::GROUP)
+        let Some([description, tags, members, mode, inbound, outbound]) =
+            self.fields(value, &what, &keys::GROUP)
         else {
             return group;
         };
@@ -127,6 +130,9 @@ impl Decoder<'_, '_> {
         }
         if let Some(members) = members {
             group.members = self.prefixes(members, "`members`");
+        }
+        if let Some(mode) = mode.and_then(|mode| self.keyword(mode, "mode", &interface::MODES)) {
+            group.mode = mode;
         }
         group.inbound = self.inbound(inbound);
         group.outbound = self.outbound(outbound);

@@ -45,6 +45,7 @@ pub(super) struct NamedGroup {
     pub description: Option<String>,
     pub tags: BTreeMap<String, String>,
     pub members: Vec<Prefix>,
+    pub mode: Mode,
     pub inbound: Vec<DraftRule>,
     /// `None`: not written.
     pub outbound: Option<Vec<DraftRule>>,

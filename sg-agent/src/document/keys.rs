@@ -6,7 +6,7 @@ pub(super) const DOCUMENT: [&str; 5] = ["version", "services", "prefix_lists", "
 /// A prefix list.
 pub(super) const PREFIX_LIST: [&str; 3] = ["description", "entries", "file"];
 /// A group.
-pub(super) const GROUP: [&str; 5] = ["description", "tags", "members", "inbound", "outbound"];
+pub(super) const GROUP: [&str; 6] = ["description", "tags", "members", "mode", "inbound", "outbound"];
 /// An inbound rule.
 pub(super) const INBOUND: [&str; 4] = ["allow", "from", "description", "id"];
 /// An outbound rule.

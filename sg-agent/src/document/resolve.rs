@@ -124,6 +124,7 @@ fn add_group(
         description: draft.description,
         tags: draft.tags,
         members,
+        mode: draft.mode,
         inbound,
         outbound,
         position,

@@ -75,6 +75,10 @@ pub struct Group {
     /// Addresses that carry this group but run no agent.
     #[serde(default, skip_serializing_if = "Items::is_empty")]
     pub members: Items<PrefixText>,
+    /// `enforce`, or `audit`: the interfaces that carry the group are in audit, whatever their entry
+    /// says.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
     /// What may come in. Missing or empty: nothing new.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Option<Vec<InboundRule>>")]

@@ -41,7 +41,7 @@ fn ask(interface: &str, direction: Direction, words: [&str; 3], live: Option<Liv
     let entry = &policy.interfaces[crate::policy::matching::entry_for(&policy, interface).unwrap()];
     let members = Membership::stated(&policy);
     let numbers = RuleNumbers::in_order(&policy);
-    let zones = [Some(Zone::of(entry, entry.addresses.as_deref().unwrap_or(&[]), false))];
+    let zones = [Some(Zone::of(&policy, entry, entry.addresses.as_deref().unwrap_or(&[]), false))];
     let input = Input { policy: &policy, members: &members, zones: &zones, numbers: &numbers };
     let image = compile::compile(&input, &Limits::MAX).unwrap();
     let rules: HashMap<_, _> = numbers.iter().map(|(index, number)| (number, index)).collect();
@@ -54,7 +54,7 @@ fn ask(interface: &str, direction: Direction, words: [&str; 3], live: Option<Liv
             zone: 0,
             groups: &entry.groups,
             side: entry.side,
-            mode: entry.mode,
+            mode: policy.mode_of(entry),
             entry: &entry.pattern,
             rules,
             live,
@@ -157,7 +157,7 @@ fn a_live_flow_answers_before_the_rules_and_a_revoked_one_too() {
         let selector = Selector { table: Table::Tcp, value: port };
         let (state, opener) = (FlowState::Established, Direction::Outbound);
         let flow = LiveFlow { state, opener, generation, rule, selector };
-        Some(Live { generation: 7, flow: Some(flow), keep_flows: false })
+        Some(Live { generation: 7, flow: Some(flow), keep_flows: false, unlocked: vec![] })
     };
     let words = ["tcp", "10.1.0.1:5432", "10.0.0.1:40000"];
     // Rule 3 is b/outbound/default: see the order of the policy.

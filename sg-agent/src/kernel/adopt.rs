@@ -73,6 +73,7 @@ fn first(pins: &Pins, sizes: &MapSizes) -> Result<Set, KernelError> {
             state: 0,
             fallback: 0,
             fallback_at: Control::NEVER,
+            unlocked_until: 0,
             hash_keys: hash_keys()?,
             buffer_nodes: set.buffer_nodes(),
             bucket_mask: set.buckets.all().len() as u32 - 1,

@@ -6,7 +6,7 @@
 use sg_common::abi::Attachment;
 
 use super::{
-    AttachRequest, Attached, HookChoice, HookKind, Kernel, KernelError, NO_ZONE,
+    AttachRequest, Attached, HookChoice, HookKind, Kernel, KernelError, NO_ZONE, Side,
     attachment::{Record, RecordedHook},
     clsact, hooks,
     links::{Interface, Interfaces},
@@ -294,8 +294,9 @@ impl Kernel {
 }
 
 fn slot_of(record: &Record) -> Attachment {
-    let flags = if record.bare_ip { Attachment::BARE_IP } else { 0 };
-    Attachment { ifindex: record.ifindex, zone_and_flags: record.zone | flags }
+    let bare_ip = if record.bare_ip { Attachment::BARE_IP } else { 0 };
+    let guest = if record.side == Side::Guest { Attachment::GUEST } else { 0 };
+    Attachment { ifindex: record.ifindex, zone_and_flags: record.zone | bare_ip | guest }
 }
 
 /// Whether a kernel says so that it does not know such links.

@@ -55,6 +55,16 @@ pub(crate) fn ticks(seconds: u32, rate: u32) -> u32 {
     ticks.clamp(1, u64::from(u32::MAX) / 2) as u32
 }
 
+/// Jiffies in a duration.
+pub(crate) fn jiffies_in(duration: Duration, rate: u32) -> u64 {
+    u64::try_from(duration.as_millis() * u128::from(rate) / 1000).unwrap_or(u64::MAX)
+}
+
+/// How long so many jiffies last.
+pub(crate) fn duration(jiffies: u64, rate: u32) -> Duration {
+    Duration::from_secs(jiffies) / rate
+}
+
 /// Milliseconds in a tick.
 pub(crate) fn tick_millis(rate: u32) -> f64 {
     f64::from(1000 << TICK_SHIFT) / f64::from(rate)

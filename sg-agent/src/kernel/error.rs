@@ -49,6 +49,18 @@ pub enum KernelError {
         /// The index asked for.
         ifindex: u32,
     },
+    /// Nothing is enforced on an interface.
+    #[error("nothing is enforced on {name}, so that everything passes")]
+    NotAttached {
+        /// The interface.
+        name: String,
+    },
+    /// As many ports are unlocked as can be.
+    #[error("{limit} ports are unlocked already, and no more fit")]
+    NoPlace {
+        /// How many fit.
+        limit: usize,
+    },
     /// Attaching before the first policy would drop every packet.
     #[error("nothing is published yet, so nothing may be attached")]
     NothingPublished,
@@ -173,6 +185,7 @@ impl KernelError {
         Some(match self {
             Self::NotBpffs { .. } => "run `mount -t bpf bpf /sys/fs/bpf`".to_owned(),
             Self::Occupied { .. } => "detach that program, or set `hook: auto` or `hook: tc`".to_owned(),
+            Self::NoPlace { .. } => "end what is open with `sg-agent unlock --end`".to_owned(),
             Self::Foreign { .. } => "end its enforcement with `sg-agent detach --all`".to_owned(),
             _ if self.is_permission() => {
                 "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned()
@@ -180,6 +193,7 @@ impl KernelError {
             Self::System { .. }
             | Self::Lacks { .. }
             | Self::NoInterface { .. }
+            | Self::NotAttached { .. }
             | Self::NothingPublished
             | Self::NoSlot { .. }
             | Self::Image { .. }

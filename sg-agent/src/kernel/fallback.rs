@@ -25,7 +25,7 @@ impl Set {
     fn fallback(&self) -> Option<(u64, Duration)> {
         let (word, at) = self.control().fallback()?;
         let left = match clock::jiffies(&self.clock, self.rate) {
-            Ok(now) => Duration::from_secs(at.saturating_sub(now)) / self.rate,
+            Ok(now) => clock::duration(at.saturating_sub(now), self.rate),
             Err(error) => {
                 tracing::warn!("whether the way back was taken cannot be told: {error}");
                 Duration::from_secs(1)
@@ -141,8 +141,7 @@ impl Kernel {
     }
 
     fn moment(&self, after: Duration) -> Result<u64, KernelError> {
-        let jiffies = after.as_millis() * u128::from(self.set.rate) / 1000;
         let now = clock::jiffies(&self.set.clock, self.set.rate)?;
-        Ok(now.saturating_add(u64::try_from(jiffies).unwrap_or(u64::MAX)).min(Control::NEVER - 1))
+        Ok(now.saturating_add(clock::jiffies_in(after, self.set.rate)).min(Control::NEVER - 1))
     }
 }

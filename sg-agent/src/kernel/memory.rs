@@ -19,6 +19,7 @@ use sg_common::{
     abi::Control,
     flow::{Bucket, Datagram, Entry},
     image::Node,
+    unlock::Unlocks,
 };
 
 /// Types that may lie in memory which others write at any time.
@@ -35,6 +36,8 @@ unsafe impl Shared for Bucket {}
 unsafe impl Shared for Entry {}
 // SAFETY: it is made of atomic 64-bit words.
 unsafe impl Shared for Datagram {}
+// SAFETY: it is made of atomic 64-bit words.
+unsafe impl Shared for Unlocks {}
 // SAFETY: it is made of atomic integers, and has the size and padding, none, of what it mirrors.
 unsafe impl Shared for SharedControl {}
 // SAFETY: it is made of atomic 32-bit words.
@@ -77,6 +80,7 @@ pub(crate) struct SharedControl {
     state: AtomicU64,
     fallback: AtomicU64,
     fallback_at: AtomicU64,
+    unlocked_until: AtomicU64,
     hash_keys: [AtomicU64; 6],
     buffer_nodes: AtomicU32,
     bucket_mask: AtomicU32,
@@ -88,6 +92,8 @@ pub(crate) struct SharedControl {
 const _: () = assert!(
     size_of::<SharedControl>() == size_of::<Control>()
         && std::mem::offset_of!(SharedControl, fallback_at) == std::mem::offset_of!(Control, fallback_at)
+        && std::mem::offset_of!(SharedControl, unlocked_until)
+            == std::mem::offset_of!(Control, unlocked_until)
         && std::mem::offset_of!(SharedControl, buffer_nodes) == std::mem::offset_of!(Control, buffer_nodes)
         && std::mem::offset_of!(SharedControl, timeouts) == std::mem::offset_of!(Control, timeouts)
         && std::mem::offset_of!(SharedControl, keep_flows) == std::mem::offset_of!(Control, keep_flows),
@@ -101,6 +107,7 @@ impl SharedControl {
             state: self.state.load(Acquire),
             fallback: self.fallback.load(Acquire),
             fallback_at: self.fallback_at.load(Acquire),
+            unlocked_until: self.unlocked_until(),
             hash_keys: std::array::from_fn(|index| self.hash_keys[index].load(Relaxed)),
             buffer_nodes: self.buffer_nodes.load(Relaxed),
             bucket_mask: self.bucket_mask.load(Relaxed),
@@ -116,6 +123,7 @@ impl SharedControl {
             state,
             fallback,
             fallback_at,
+            unlocked_until,
             hash_keys,
             buffer_nodes,
             bucket_mask,
@@ -131,6 +139,7 @@ impl SharedControl {
         self.tune(&timeouts, keep_flows != 0);
         self.events.store(events, Relaxed);
         self.fall_back(fallback, fallback_at);
+        self.unlock_until(unlocked_until);
         self.flip(state);
     }
 
@@ -163,6 +172,16 @@ impl SharedControl {
     /// Has the programs go by the state word, whatever comes.
     pub(crate) fn stay(&self) {
         self.fallback_at.store(Control::NEVER, Release);
+    }
+
+    /// Until when, in jiffies, the programs ask what is unlocked.
+    pub(crate) fn unlocked_until(&self) -> u64 {
+        self.unlocked_until.load(Acquire)
+    }
+
+    /// Has the programs ask what is unlocked until then, after everything written before.
+    pub(crate) fn unlock_until(&self, until: u64) {
+        self.unlocked_until.store(until, Release);
     }
 
     /// Puts another state in force, after everything written before.

@@ -223,6 +223,15 @@ impl Pins {
         Ok(Some(what))
     }
 
+    /// Waits until nobody else has this lock, and has it until it is dropped: for those who write into
+    /// the same places without being the daemon.
+    pub(crate) fn lock(&self) -> Result<File, KernelError> {
+        let failed = |error| KernelError::system("lock", self.folder.display(), error);
+        let folder = File::open(&self.folder).map_err(failed)?;
+        folder.lock().map_err(failed)?;
+        Ok(folder)
+    }
+
     /// Where every version's folder lies.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -65,6 +65,11 @@ impl Reader {
         Ok(Some(Self { pins, set, tick }))
     }
 
+    /// What it reads.
+    pub(super) fn set(&self) -> &Set {
+        &self.set
+    }
+
     /// The generation in force and the buffer that holds it; generation 0 means none.
     #[must_use]
     pub fn state(&self) -> (u64, u32) {

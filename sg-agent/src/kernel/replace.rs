@@ -69,6 +69,8 @@ impl Kernel {
         })?;
         let old = std::mem::replace(&mut self.set, set);
         let held = std::mem::replace(&mut self.holdings, holdings);
+        // Whoever unlocks from here on finds the new set; who did so before may have missed it.
+        self.set.control().unlock_until(old.control().unlocked_until());
         if let Err(error) = self.refresh() {
             // Back to what was: each link runs either program, and both judge alike.
             self.pins.switch(old.number)?;
@@ -87,8 +89,15 @@ impl Kernel {
     /// Makes the new set, ready to judge as the old one does.
     fn make(&self, number: u32, sizes: &MapSizes) -> Result<(Set, Holdings), KernelError> {
         let now = self.map_sizes()?;
-        let mut shared =
-            vec![map::ATTACHMENTS, map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::DATAGRAMS, map::EVENTS];
+        let mut shared = vec![
+            map::ATTACHMENTS,
+            map::FLOW_BUCKETS,
+            map::FLOW_ENTRIES,
+            map::DATAGRAMS,
+            map::EVENTS,
+            map::UNLOCKS,
+            map::AUDITED,
+        ];
         let has_same_image = sizes.buffer_nodes == now.buffer_nodes;
         if has_same_image {
             // Where a buffer begins is in the control element: they change together.

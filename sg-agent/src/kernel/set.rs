@@ -10,13 +10,15 @@ use std::{
 };
 
 use aya::{
-    maps::{Array, Map, MapData, MapType, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray},
     programs::SchedClassifier,
 };
 use sg_common::{
     abi::{ATTACHMENT_SLOTS, Attachment, COUNTER_SLOTS, Control, Counter, RuleCounter, map, program},
+    audited::{Key, Seen},
     flow::{Bucket, Datagram, Entry, SLOTS, datagram::DATAGRAMS},
     image::Node,
+    unlock::Unlocks,
 };
 
 use super::{
@@ -48,6 +50,8 @@ const PROGRAMS: &str = "programs";
 pub(crate) type CounterWords = [u64; 2];
 /// A [`RuleCounter`], as aya knows it.
 pub(crate) type RuleCounterWords = [u64; 4];
+/// What audit mode remembers, as aya knows it: a [`Seen`] by a [`Key`].
+pub(crate) type Audited = HashMap<MapData, [u64; 4], [u64; 4]>;
 
 /// A loaded program.
 pub(crate) struct Loaded {
@@ -79,6 +83,8 @@ pub(crate) struct Set {
     pub(crate) counters: Counters<2>,
     pub(crate) rule_counters: Counters<4>,
     pub(crate) events: MapData,
+    unlocks: Mapping<Unlocks>,
+    pub(crate) audited: Audited,
     pub(crate) clock: SchedClassifier,
     xdp: Result<Loaded, String>,
     tc_ingress: Loaded,
@@ -123,6 +129,7 @@ impl Set {
         let (entries, entry_count) = mapped::<Entry, _>(&folder, map::FLOW_ENTRIES)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
         let (attachments, slots) = open_map::<Attachment>(&folder, map::ATTACHMENTS, MapType::Array)?;
+        let (unlocks, _) = mapped::<Unlocks, _>(&folder, map::UNLOCKS)?;
         let (events, _) = open_map::<()>(&folder, map::EVENTS, MapType::RingBuf)?;
         if entry_count != bucket_count.saturating_mul(SLOTS)
             || !bucket_count.is_power_of_two()
@@ -152,6 +159,8 @@ impl Set {
             counters: open_counters::<Counter, 2>(&folder, map::COUNTERS)?,
             rule_counters: open_counters::<RuleCounter, 4>(&folder, map::RULE_COUNTERS)?,
             events,
+            unlocks,
+            audited: open_audited(&folder)?,
             clock: SchedClassifier::from_pin(&clock_path)
                 .map_err(|error| KernelError::program("open", clock_path.display(), error))?,
             xdp,
@@ -164,6 +173,11 @@ impl Set {
     /// The control element.
     pub(crate) fn control(&self) -> &SharedControl {
         &self.control.all()[0]
+    }
+
+    /// What is unlocked.
+    pub(crate) fn unlocks(&self) -> &Unlocks {
+        &self.unlocks.all()[0]
     }
 
     /// Nodes of one image buffer.
@@ -207,11 +221,16 @@ fn open_program(folder: &Path, name: &'static str) -> Result<Loaded, KernelError
 
 /// Opens a map of values `V`, and tells how many there are. Rings and `()` have no values.
 fn open_map<V>(folder: &Path, name: &str, kind: MapType) -> Result<(MapData, u32), KernelError> {
+    let key = if size_of::<V>() == 0 { 0 } else { size_of::<u32>() as u32 };
+    open_keyed::<V>(folder, name, kind, key)
+}
+
+/// Opens a map of values `V` with keys of this size, and tells how many fit.
+fn open_keyed<V>(folder: &Path, name: &str, kind: MapType, key: u32) -> Result<(MapData, u32), KernelError> {
     let path = map_path(folder, name);
     let failed = |error| KernelError::map("open", path.display(), error);
     let data = MapData::from_pin(&path).map_err(failed)?;
     let info = data.info().map_err(failed)?;
-    let key = if size_of::<V>() == 0 { 0 } else { size_of::<u32>() as u32 };
     let found = (info.map_type().map_err(failed)?, info.key_size(), info.value_size());
     let expected = (kind, key, size_of::<V>() as u32);
     if found != expected {
@@ -223,8 +242,17 @@ fn open_map<V>(folder: &Path, name: &str, kind: MapType) -> Result<(MapData, u32
     Ok((data, info.max_entries()))
 }
 
+fn open_audited(folder: &Path) -> Result<Audited, KernelError> {
+    const { assert!(size_of::<Key>() == 32 && size_of::<Seen>() == 32) }
+    let (data, _) = open_keyed::<Seen>(folder, map::AUDITED, MapType::LruHash, size_of::<Key>() as u32)?;
+    HashMap::try_from(Map::LruHashMap(data)).map_err(|error| KernelError::map("open", map::AUDITED, error))
+}
+
 /// Maps a map of values `V` into memory as `T`, which mirrors it.
-fn mapped<V, T: super::memory::Shared>(folder: &Path, name: &str) -> Result<(Mapping<T>, u32), KernelError> {
+pub(crate) fn mapped<V, T: super::memory::Shared>(
+    folder: &Path,
+    name: &str,
+) -> Result<(Mapping<T>, u32), KernelError> {
     const { assert!(size_of::<T>() == size_of::<V>()) }
     let (data, count) = open_map::<V>(folder, name, MapType::Array)?;
     let mapping = Mapping::open(data.fd().as_fd(), count)

@@ -42,6 +42,12 @@ pub(crate) fn put(map: &mut Attachments, attachment: Attachment) -> Result<(), K
     write(map, *slot, attachment)
 }
 
+/// What an interface is bound to.
+pub(crate) fn find(map: &Attachments, ifindex: u32) -> Result<Option<Attachment>, KernelError> {
+    let slots = probe(map, ifindex)?;
+    Ok(slots.into_iter().map(|(_, found)| found).find(|found| found.ifindex == ifindex))
+}
+
 /// Unbinds an interface. Unbound already: nothing to do.
 pub(crate) fn clear(map: &mut Attachments, ifindex: u32) -> Result<(), KernelError> {
     for (slot, found) in probe(map, ifindex)? {

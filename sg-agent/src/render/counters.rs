@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use sg_common::verdict::AllowReason;
+
 use super::{
     Show, Style,
     grid::{
@@ -77,7 +79,12 @@ fn reasons(counters: &DirectionCounters) -> String {
         .audited_reasons
         .iter()
         .map(|(name, amount)| format!("would drop: {name} {}", count(amount.packets)));
-    dropped.chain(audited).collect::<Vec<_>>().join(", ")
+    let unlock = AllowReason::Unlock.name();
+    let unlocked = counters
+        .allowed_by
+        .get(unlock)
+        .map(|amount| format!("passed by {unlock}: {}", count(amount.packets)));
+    dropped.chain(audited).chain(unlocked).collect::<Vec<_>>().join(", ")
 }
 
 fn by_rule(out: &mut dyn Write, style: Style, by: &ByRule) -> io::Result<()> {

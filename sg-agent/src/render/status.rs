@@ -7,7 +7,7 @@ use super::{
     grid::{Tone, field},
     numbers::{counted, share},
 };
-use crate::view::{AttachmentStatus, Repair, Repairs, Status};
+use crate::view::{AttachmentStatus, Repair, Repairs, Status, told_mode};
 
 impl Show for Status {
     fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
@@ -92,6 +92,13 @@ impl Status {
             let text = format!("the former policy comes back at {until} unless this one is confirmed");
             field(out, style, "on trial", &text)?;
         }
+        for port in &self.unlocked {
+            field(out, style, "unlocked", &format!("{port}, past the policy"))?;
+        }
+        if self.passed_unlocked.packets > 0 {
+            let text = format!("{} so far", counted(self.passed_unlocked.packets, "packet"));
+            field(out, style, "by unlock", &text)?;
+        }
         if let Some(digest) = &self.digest {
             let short = digest.get(..16).unwrap_or(digest);
             let rules = counted(self.rules as u64, "rule");
@@ -112,7 +119,8 @@ fn repairs(repairs: &Repairs) -> String {
 }
 
 fn show_attachment(out: &mut dyn Write, style: Style, attachment: &AttachmentStatus) -> io::Result<()> {
-    let AttachmentStatus { name, side, mode, entry, ifindex, .. } = attachment;
+    let AttachmentStatus { name, side, entry, ifindex, .. } = attachment;
+    let mode = told_mode(&attachment.mode, &attachment.audit_groups);
     writeln!(
         out,
         "{} ({side}, {mode}; index {ifindex}, zone {}, entry `{entry}`)",

@@ -7,9 +7,10 @@ use super::*;
 mod plan;
 
 use crate::view::{
-    AgentStatus, Amount, Applied, AttachmentStatus, ByGroup, ByInterface, ByReason, ByRule, Check, Counters,
-    Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList, HookStatus, InterfaceCounters,
-    MapFill, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters, Status, Uncovered,
+    AgentStatus, Amount, Applied, AttachmentStatus, Audited, AuditedTraffic, ByGroup, ByInterface, ByReason,
+    ByRule, Check, Counters, Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList,
+    HookStatus, InterfaceCounters, MapFill, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters,
+    Status, Uncovered, UnlockedPort,
 };
 
 fn table<V: Show>(view: &V) -> String {
@@ -191,6 +192,13 @@ fn status() -> Status {
         generation: 7,
         applied: Some(text("2026-11-23T14:00:00Z")),
         confirm_by: None,
+        unlocked: vec![UnlockedPort {
+            service: text("tcp/22"),
+            address: text("192.0.2.7"),
+            interface: None,
+            until: text("2026-11-23T14:10:00Z"),
+        }],
+        passed_unlocked: Amount { packets: 12, bytes: 720 },
         digest: Some("0123456789abcdef".repeat(4)),
         documents: vec![text("policy.yaml")],
         rules: 9,
@@ -200,7 +208,8 @@ fn status() -> Status {
             zone: 0,
             entry: text("eth0"),
             side: text("host"),
-            mode: text("enforce"),
+            mode: text("audit"),
+            audit_groups: vec![text("web")],
             groups: vec![text("web"), text("db")],
             addresses: vec![
                 text("10.0.1.5/32"),
@@ -258,9 +267,11 @@ last error    read the policy /etc/sg-agent/policy.d: it has 2 errors; nothing w
               policy.d/a.yaml:3:5: error: unknown key `inbond`
               policy.d/b.yaml:1:1: error: cannot be read: not a regular file
 generation    7, applied 2026-11-23T14:00:00Z
+unlocked      tcp/22 for 192.0.2.7 on every interface until 2026-11-23T14:10:00Z, past the policy
+by unlock     12 packets so far
 policy        0123456789abcdef: 9 rules from policy.yaml
 
-eth0 (host, enforce; index 4, zone 0, entry `eth0`)
+eth0 (host, audit (group web); index 4, zone 0, entry `eth0`)
   groups      web, db
   addresses   10.0.1.5/32, 2001:db8::5/128, fe80::aaaa:bbbb:cccc:dddd/128; source check
   passes      arp, ndp, dhcp, mld, 0x88cc
@@ -510,4 +521,55 @@ fn json_and_yaml_are_the_view() {
         assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml).unwrap(), expected);
         assert_eq!(yaml.starts_with("---\n"), many);
     }
+}
+
+#[test]
+fn what_was_audited_is_one_line_a_service() {
+    let line =
+        |service: Option<&str>, reason: &str, remotes: &[&str], remote_count, packets| AuditedTraffic {
+            interface: text("eth0"),
+            direction: text("inbound"),
+            service: service.map(text),
+            reason: text(reason),
+            remotes: remotes.iter().map(|remote| text(remote)).collect(),
+            remote_count,
+            packets,
+            bytes: packets * 60,
+            first_seen: text("2026-11-23T14:00:00Z"),
+            last_seen: text("2026-11-23T15:00:00Z"),
+        };
+    let audited = Audited {
+        loses: true,
+        lost: vec![
+            line(
+                Some("tcp/443"),
+                "no_rule",
+                &["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"],
+                1204,
+                90_000,
+            ),
+            line(None, "martian", &[], 0, 1),
+        ],
+        passes: Amount { packets: 7, bytes: 420 },
+        ..Audited::default()
+    };
+    assert_eq!(
+        table(&audited),
+        "\
+INTERFACE  DIRECTION  SERVICE     REASON   PACKETS  LAST SEEN (UTC)
+eth0       inbound    tcp/443     no_rule   90 000  2026-11-23 15:00:00
+eth0       inbound    unreadable  martian        1  2026-11-23 15:00:00
+
+eth0 tcp/443 from 192.0.2.1, 192.0.2.2, 192.0.2.3 … and 1 201 more
+7 packets would pass by now
+"
+    );
+    let nothing = Audited { is_full: true, ..Audited::default() };
+    assert_eq!(
+        table(&nothing),
+        "\
+more kinds of traffic were seen than are remembered; the longest unseen are forgotten
+nothing that was seen under audit would be lost; 0 packets would pass by now
+"
+    );
 }

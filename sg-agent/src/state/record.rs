@@ -72,6 +72,9 @@ pub struct ZoneRecord {
     pub side: String,
     /// `enforce` or `audit`.
     pub mode: String,
+    /// The groups that have it in audit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit_groups: Vec<String>,
     /// Whether only its own addresses may leave and be entered.
     pub source_check: bool,
     /// The parts of the infrastructure set that pass.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 pub struct Explanation {
     /// `allow` or `drop`.
     pub verdict: String,
-    /// What lets it pass: `rule`, `flow`, `infrastructure`, or nothing.
+    /// What lets it pass: `rule`, `flow`, `infrastructure`, `unlock`, or nothing.
     pub via: Option<String>,
     /// The rule that allows it, or that admitted its flow.
     pub rule: Option<String>,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{Amount, UnlockedPort};
+
 /// The agent, what is in force, and on what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -15,6 +17,12 @@ pub struct Status {
     /// Until when it has to be confirmed, lest the former one come back: RFC 3339, UTC.
     #[serde(default)]
     pub confirm_by: Option<String>,
+    /// What is open past the policy.
+    #[serde(default)]
+    pub unlocked: Vec<UnlockedPort>,
+    /// What passed by that so far, on interfaces that are attached.
+    #[serde(default)]
+    pub passed_unlocked: Amount,
     /// The digest of its documents.
     pub digest: Option<String>,
     /// The names of its documents.
@@ -72,6 +80,9 @@ pub struct AttachmentStatus {
     pub side: String,
     /// `enforce` or `audit`.
     pub mode: String,
+    /// The groups that have it in audit; none where its own entry does.
+    #[serde(default)]
+    pub audit_groups: Vec<String>,
     /// The groups that it carries.
     pub groups: Vec<String>,
     /// The instance's addresses.
@@ -150,4 +161,14 @@ pub struct Uncovered {
     pub name: String,
     /// Why not.
     pub why: String,
+}
+
+/// A mode as people read it, and of audit which groups ask for it.
+#[must_use]
+pub fn told_mode(mode: &str, groups: &[String]) -> String {
+    match groups {
+        [] => mode.to_owned(),
+        [group] => format!("{mode} (group {group})"),
+        groups => format!("{mode} (groups {})", groups.join(", ")),
+    }
 }

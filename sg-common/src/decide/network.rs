@@ -76,6 +76,20 @@ pub(super) const fn is_no_concern(packet: &Packet, flags: u32) -> bool {
         }
 }
 
+/// Whether a packet asks for a neighbour's Ethernet address, or answers, as the infrastructure set has
+/// it pass.
+#[inline(always)]
+pub(super) const fn finds_neighbours(packet: &Packet) -> bool {
+    let Transport { protocol, icmp, .. } = packet.transport;
+    let kind = (icmp >> 8) as u8;
+    matches!(Protocol(protocol), Protocol::ICMPV6)
+        && !packet.source.is_v4()
+        && (kind == NEIGHBOUR_SOLICITATION || kind == NEIGHBOUR_ADVERTISEMENT)
+        && icmp & 0xff == 0
+        && packet.hop_limit == 255
+        && !packet.is_wrapped
+}
+
 /// Sections 2 and 4 up to the source check.
 #[inline(always)]
 pub fn answer<N: Nodes + ?Sized>(nodes: &N, packet: &Packet, payload: Payload, way: Way) -> AnswerBits {

@@ -10,6 +10,7 @@ mod fragments;
 mod network;
 mod order;
 mod policy;
+mod unlocked;
 mod untracked;
 
 use std::{
@@ -246,6 +247,7 @@ impl World {
             state: 0,
             fallback: 0,
             fallback_at: Control::NEVER,
+            unlocked_until: 0,
             hash_keys: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7],
             buffer_nodes: 0,
             bucket_mask: 3,
@@ -290,7 +292,8 @@ impl World {
             memory: &self.heap,
             control: &self.control,
             generation: self.generation,
-            now: self.now,
+            jiffies: crate::abi::jiffies(self.now),
+            is_guest: self.flags & flag::GUEST != 0,
         };
         decide(&tables, ZONE, hook, payload, &mut packet, bytes)
     }

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     tuple::{Direction, Selector},
+    unlock::{self, Unlocks},
     wire::{Packet, ReadingBits},
 };
 
@@ -49,6 +50,19 @@ pub trait Memory {
     fn datagram(&self, index: u32) -> Option<&Datagram> {
         let _ = index;
         None
+    }
+
+    /// What is open past the policy. Memory without it opens nothing.
+    #[inline(always)]
+    fn unlocks(&self) -> Option<&Unlocks> {
+        None
+    }
+
+    /// Whether a packet that is about to be dropped passes by [`Self::unlocks`]. A function of its own
+    /// in the programs, as the next ones are.
+    #[inline(always)]
+    fn is_unlocked(&self, packet: &Packet, way: Way, jiffies: u64) -> bool {
+        self.unlocks().is_some_and(|unlocks| unlock::opens(unlocks, packet, way, jiffies))
     }
 
     /// Where the flow of a packet lies. The programs make this and the others functions of their own,

@@ -5,13 +5,15 @@ extern crate std;
 use std::vec::Vec;
 
 use super::{table::Memory, *};
+use crate::unlock::Unlocks;
 use datagram::DATAGRAMS;
 
-/// A flow table on the heap, and where fragments are remembered.
+/// A flow table on the heap, where fragments are remembered, and what is unlocked.
 pub(crate) struct Heap {
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) datagrams: Vec<Datagram>,
+    pub(crate) unlocks: Unlocks,
 }
 
 impl Heap {
@@ -21,6 +23,7 @@ impl Heap {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             entries: (0..buckets * SLOTS as usize).map(|_| Entry::default()).collect(),
             datagrams: Vec::new(),
+            unlocks: Unlocks::default(),
         }
     }
 
@@ -50,6 +53,10 @@ impl Memory for Heap {
 
     fn datagram(&self, index: u32) -> Option<&Datagram> {
         self.datagrams.get(index as usize)
+    }
+
+    fn unlocks(&self) -> Option<&Unlocks> {
+        Some(&self.unlocks)
     }
 }
 

@@ -8,6 +8,7 @@
 //!     …
 //! tc_egress 020000000001…  # 192.0.2.10 > 198.51.100.7 tcp …
 //! wait 40
+//! unlock tcp/443 198.51.100.7 20
 //! xdp …
 //! tc_ingress gso …
 //! ```
@@ -15,10 +16,10 @@
 //! `gso` marks a frame that stands for several packets. Waits and timeouts are in ticks; the timeouts
 //! stand in the order of [`Timeout`].
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sg_common::flow::Timeout;
+use sg_common::{addr::Addr, flow::Timeout, tuple::Protocol, unlock};
 
 use crate::entry::Entry;
 
@@ -35,6 +36,28 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
+/// A port that is opened past the policy: the newest takes the place of the oldest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlock {
+    /// Whether it is UDP's.
+    pub is_udp: bool,
+    /// The instance's port.
+    pub port: u16,
+    /// The other side's address.
+    pub address: IpAddr,
+    /// For how many ticks.
+    pub ticks: u32,
+}
+
+impl Unlock {
+    /// The same as the datapath has it, on every interface.
+    #[must_use]
+    pub fn of_every_zone(&self) -> unlock::Unlock {
+        let protocol = if self.is_udp { Protocol::UDP } else { Protocol::TCP };
+        unlock::Unlock { protocol, port: self.port, remote: Addr::from(self.address), zone: None }
+    }
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -44,6 +67,8 @@ pub enum Step {
     Frame(Entry, Frame),
     /// So many ticks pass.
     Wait(u32),
+    /// A port is opened past the policy.
+    Unlock(Unlock),
 }
 
 /// A frame.
@@ -83,6 +108,10 @@ impl fmt::Display for Step {
                 writeln!(f, "  # {}", frame.what)
             }
             Self::Wait(ticks) => writeln!(f, "wait {ticks}"),
+            Self::Unlock(Unlock { is_udp, port, address, ticks }) => {
+                let protocol = if *is_udp { "udp" } else { "tcp" };
+                writeln!(f, "unlock {protocol}/{port} {address} {ticks}")
+            }
         }
     }
 }
@@ -115,6 +144,7 @@ impl Case {
             Some("settings") => words.try_for_each(|word| self.setting(word))?,
             Some("policy") => self.steps.push(Step::Policy(String::new())),
             Some("wait") => self.steps.push(Step::Wait(words.next().context("how long?")?.parse()?)),
+            Some("unlock") => self.steps.push(Step::Unlock(read_unlock(words)?)),
             Some(name) => {
                 let known = ENTRIES.iter().find(|(known, _)| *known == name);
                 let (_, entry) = known.with_context(|| format!("`{name}` is no hook"))?;
@@ -145,6 +175,14 @@ impl Case {
     }
 }
 
+fn read_unlock<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Unlock> {
+    let mut next = || words.next().context("an unlock is PROTOCOL/PORT ADDRESS TICKS");
+    let (protocol, port) = next()?.split_once('/').context("PROTOCOL/PORT")?;
+    ensure!(["tcp", "udp"].contains(&protocol), "`{protocol}` has no ports");
+    let (port, address) = (port.parse()?, next()?.parse()?);
+    Ok(Unlock { is_udp: protocol == "udp", port, address, ticks: next()?.parse()? })
+}
+
 fn octets(hex: &str) -> Result<Vec<u8>> {
     ensure!(hex.len().is_multiple_of(2) && hex.is_ascii(), "a frame has two digits an octet");
     (0..hex.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&hex[at..at + 2], 16)?)).collect()
@@ -167,6 +205,7 @@ mod tests {
                 Step::Policy("version: 1\ngroups:\n  a: {}\n".to_owned()),
                 Step::Frame(Entry::TcEgress, frame(false)),
                 Step::Wait(40),
+                Step::Unlock(Unlock { is_udp: true, port: 53, address: [192, 0, 2, 1].into(), ticks: 9 }),
                 Step::Frame(Entry::TcIngress, frame(true)),
             ],
         };

@@ -20,7 +20,7 @@ pub fn compiled(document: &str) -> Result<(Policy, Image)> {
     ensure!(loaded.errors.is_empty(), "{:?}\n{document}", loaded.errors);
     let policy = loaded.policy.context("no policy")?;
     let entry = policy.interfaces.first().context("no interface entry")?;
-    let zone = Zone::of(entry, entry.addresses.as_deref().unwrap_or(&[]), false);
+    let zone = Zone::of(&policy, entry, entry.addresses.as_deref().unwrap_or(&[]), false);
     let members = Membership::written(&policy);
     let numbers = RuleNumbers::in_order(&policy);
     let zones = [Some(zone)];

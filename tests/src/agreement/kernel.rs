@@ -6,6 +6,7 @@ use sg_common::{
     abi::{COUNTER_SLOTS, TICK_SHIFT, counter_index},
     decide::Outcome,
     flow::Life,
+    unlock::Unlock,
     verdict::{RuleNumber, Verdict},
 };
 
@@ -75,6 +76,7 @@ impl Kernel {
         for map in [&self.maps.buckets, &self.maps.entries, &self.maps.datagrams] {
             map.words().iter().for_each(|word| word.store(0));
         }
+        self.programs.unlock(&[])?;
         self.programs.tune(case.buckets, case.timeouts, case.keeps_flows)?;
         self.counted = self.programs.all_counted()?;
         self.by_rule = self.programs.counted_by_rule(SIZES.rules)?;
@@ -87,6 +89,14 @@ impl Kernel {
     /// It does not fit, or cannot be written.
     pub fn publish(&mut self, image: &Image, generation: u64) -> Result<()> {
         self.programs.publish(image, generation)
+    }
+
+    /// These ports are open past the policy, each until its tick, and no others.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn unlock(&mut self, unlocked: &[(Unlock, u32)]) -> Result<()> {
+        self.programs.unlock(unlocked)
     }
 
     /// The present tick.

@@ -67,6 +67,8 @@ const DIRECTIONS: [(&str, &str); 2] = [("inbound", "from"), ("outbound", "to")];
 pub struct Draft {
     /// By group, then inbound and outbound; `None`: the document does not say.
     rules: [[Option<Vec<String>>; 2]; 2],
+    /// Whether the second group has its interface in audit.
+    audits: bool,
     side: &'static str,
     has_mac: bool,
     has_link_local: bool,
@@ -92,6 +94,7 @@ impl Draft {
         }
         let mut draft = Self {
             rules: Default::default(),
+            audits: dice.once_in(12),
             side,
             has_mac: dice.once_in(2),
             has_link_local: dice.once_in(2),
@@ -155,6 +158,9 @@ impl Draft {
         for (name, of_group) in GROUPS.iter().zip(&self.rules) {
             // A group without any list is written as one with an empty one, which means the same.
             let _ = writeln!(text, "  {name}:");
+            if self.audits && *name == GROUPS[1] {
+                let _ = writeln!(text, "    mode: audit");
+            }
             for ((direction, _), rules) in DIRECTIONS.iter().zip(of_group) {
                 let empty = Some(Vec::new());
                 let rules =

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use sg_common::tuple::Direction;
 
 use super::{
-    Case, Dice, Step,
+    Case, Dice, Step, Unlock,
     case::Frame,
     policies::{Draft, LOCALS, MAC},
 };
 use crate::{
     entry::Entry,
-    packet::{Mac, Packet},
+    packet::{Ip, Mac, Packet, Transport},
 };
 
 mod conversation;
@@ -80,6 +80,10 @@ pub fn case(seed: u64, packets: usize) -> Case {
             steps.push(Step::Wait(
                 world.dice.pick(&[1, 4, 8, 9, 20, 90, 101, 290, 310, 700, 1100, 2500, 4000]),
             ));
+        } else if world.dice.once_in(80 * seldom)
+            && let Some(unlock) = world.unlock()
+        {
+            steps.push(Step::Unlock(unlock));
         } else {
             steps.push(world.frame());
             count += 1;
@@ -126,6 +130,21 @@ impl World {
         what.push_str(&damage::bytes(&mut self.dice, &mut bytes));
         let what = format!("{}{what}", described(&sent.packet));
         self.step(sent.direction, bytes, what, is_gso)
+    }
+
+    /// Opens the port of a packet that was sent lately, seen from either side.
+    fn unlock(&mut self) -> Option<Unlock> {
+        let at = self.dice.below(self.recent.len().max(1) as u64) as usize;
+        let Sent { direction, packet } = self.recent.get(at)?.clone();
+        let (source, destination) = ends(&packet);
+        let (is_udp, from, to) = match &packet.transport {
+            Transport::Tcp(tcp) => (false, tcp.source_port, tcp.destination_port),
+            Transport::Udp(udp) => (true, udp.source_port, udp.destination_port),
+            Transport::Icmp(_) | Transport::Other(..) => return None,
+        };
+        let (port, address) =
+            if direction == Direction::Inbound { (to, source) } else { (from, destination) };
+        Some(Unlock { is_udp, port, address, ticks: self.dice.pick(&[1, 8, 90, 300, 1000, 3000]) })
     }
 
     fn step(&mut self, direction: Direction, mut bytes: Vec<u8>, what: String, is_gso: bool) -> Step {
@@ -231,13 +250,17 @@ fn between(direction: Direction, local: IpAddr, remote: IpAddr) -> (IpAddr, IpAd
     }
 }
 
-/// What a reader of a failure wants to know of a packet.
-fn described(packet: &Packet) -> String {
-    use crate::packet::{Ip, Transport};
-    let (source, destination): (IpAddr, IpAddr) = match &packet.ip {
+/// Source and destination of a packet.
+fn ends(packet: &Packet) -> (IpAddr, IpAddr) {
+    match &packet.ip {
         Ip::V4(ip) => (ip.source.into(), ip.destination.into()),
         Ip::V6(ip) => (ip.source.into(), ip.destination.into()),
-    };
+    }
+}
+
+/// What a reader of a failure wants to know of a packet.
+fn described(packet: &Packet) -> String {
+    let (source, destination) = ends(packet);
     let transport = match &packet.transport {
         Transport::Tcp(tcp) => format!(
             "tcp {} {} flags {:#04x} seq {} ack {} +{}",

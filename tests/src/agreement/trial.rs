@@ -7,7 +7,8 @@ use sg_agent::image::Image;
 use sg_common::{
     abi::{COUNTER_SLOTS, counter_slot},
     decide::{Hook, Outcome},
-    verdict::{DropReason, Verdict},
+    unlock::{UNLOCKS, Unlock},
+    verdict::{AllowReason, DropReason, Verdict},
     wire::Slice,
 };
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     memory::UserSpace,
     programs::Entry,
-    reference::{Answer, Reference},
+    reference::{Answer, Reference, unlocked::Open},
 };
 
 /// Where the answers part.
@@ -76,6 +77,8 @@ pub struct Trial<'a> {
     image: Image,
     generation: u64,
     now: u32,
+    /// What is open past the policy, and until which tick.
+    unlocked: Vec<(Unlock, u32)>,
 }
 
 impl<'a> Trial<'a> {
@@ -116,6 +119,7 @@ impl<'a> Trial<'a> {
             image,
             generation: 1,
             now,
+            unlocked: vec![],
         })
     }
 
@@ -140,6 +144,20 @@ impl<'a> Trial<'a> {
                 }
                 tables::age_all(&self.user_space, *ticks);
                 self.reference.age(*ticks);
+                for (_, until) in &mut self.unlocked {
+                    *until = until.saturating_sub(*ticks);
+                }
+                self.write_unlocked()?;
+            }
+            Step::Unlock(opened) => {
+                if let Some(kernel) = &mut self.kernel {
+                    self.now = kernel.tick()?;
+                }
+                if self.unlocked.len() == UNLOCKS {
+                    self.unlocked.remove(0);
+                }
+                self.unlocked.push((opened.of_every_zone(), self.now.saturating_add(opened.ticks)));
+                self.write_unlocked()?;
             }
             Step::Frame(entry, frame) => {
                 let Some(outcome) = self.frame(*entry, frame)? else { return Ok(false) };
@@ -147,6 +165,22 @@ impl<'a> Trial<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Tells all three what is open past the policy.
+    fn write_unlocked(&mut self) -> Result<()> {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.unlock(&self.unlocked)?;
+        }
+        self.user_space.unlock(&self.unlocked);
+        let open = |(unlock, until): &(Unlock, u32)| Open {
+            protocol: unlock.protocol.0,
+            port: unlock.port,
+            address: unlock.remote.into(),
+            until: *until,
+        };
+        self.reference.unlock(self.unlocked.iter().map(open).collect());
+        Ok(())
     }
 
     fn frame(&mut self, entry: Entry, frame: &Frame) -> Result<Option<Outcome>> {
@@ -164,7 +198,10 @@ impl<'a> Trial<'a> {
         let is_gso = frame.is_gso && entry != Entry::Xdp;
         let is_full = outcome.verdict == Verdict::Drop(DropReason::FlowTableFull);
         ensure!(!is_full || self.case.buckets <= SMALL, "so many buckets are not full yet");
-        self.reference.has_room = !is_full;
+        // What an unlock overrules is not told: in a small table it may have been that.
+        let may_be_full =
+            self.case.buckets <= SMALL && outcome.verdict == Verdict::Allow(AllowReason::Unlock, None);
+        self.reference.has_room = !is_full && !may_be_full;
         let answer = self.reference.judge(is_ingress, &frame.bytes, is_gso, self.now);
         let Outcome { verdict, direction, is_audited, has_opened } = outcome;
         let told = Answer { verdict, direction, is_audited, has_opened };
@@ -194,6 +231,8 @@ impl<'a> Trial<'a> {
         let after = kernel.tick()?;
         let outcome = if after == self.now {
             self.in_user_space(entry, frame)
+        } else if self.unlocked.iter().any(|(_, until)| (self.now..=after).contains(until)) {
+            return Ok(None);
         } else {
             // The tick changed on the way: the tables tell on which side of it the packet was.
             let maps = kernel.maps();

@@ -5,16 +5,18 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result, bail};
 use aya::{
     TestRun as _,
-    maps::{Map, PerCpuArray},
+    maps::{Array, Map, PerCpuArray},
     programs::{Program, SchedClassifier, TestRunOptions, Xdp},
 };
 use sg_common::{
     abi::{COUNTER_SLOTS, map, program},
     flow::{Bucket, Datagram, SLOTS, datagram::DATAGRAMS},
+    shared::Word,
+    unlock::{Place, Unlock, Unlocks},
 };
 
 use super::{Entry as Hook, Programs};
-use crate::syscall::mapping::Mapping;
+use crate::{memory::written, syscall::mapping::Mapping};
 
 pub use crate::memory::ENTRY_WORDS;
 
@@ -61,6 +63,24 @@ impl Programs {
         self.control.bucket_mask = buckets - 1;
         self.control.timeouts = timeouts;
         self.control.keep_flows = keeps_flows.into();
+        self.write_control()
+    }
+
+    /// These ports are open past the policy, each until its tick, and no others.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn unlock(&mut self, unlocked: &[(Unlock, u32)]) -> Result<()> {
+        const WORDS: usize = size_of::<Unlocks>() / 8;
+        let unlocks = Unlocks::default();
+        self.control.unlocked_until = written(&unlocks, unlocked);
+        let words = unlocks.places.iter().flat_map(|place| {
+            let Place { until, remote: [high, low], what, mask } = place;
+            [until, high, low, what, mask].map(Word::load)
+        });
+        let words: Vec<u64> = words.collect();
+        let words: [u64; WORDS] = words.try_into().map_err(|_| anyhow::anyhow!("Unlocks has grown"))?;
+        Array::<_, [u64; WORDS]>::try_from(self.map(map::UNLOCKS)?)?.set(0, words, 0)?;
         self.write_control()
     }
 

@@ -22,6 +22,7 @@ use crate::{
     view::{AccessChange, AccessLine, Coverage, Plan, PlannedInterface, RuleChanges, Size, SizeChange},
 };
 
+mod audited;
 mod flows;
 
 const WHAT: &str = "plan the policy";

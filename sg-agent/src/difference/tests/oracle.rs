@@ -11,7 +11,7 @@ use sg_common::{
 use super::*;
 use crate::{
     difference::lines::Part,
-    policy::{Group, Peer, Position, Rule, Service, eval::eval},
+    policy::{Group, Mode, Peer, Position, Rule, Service, eval::eval},
 };
 
 const GROUPS: [GroupIndex; 2] = [GroupIndex(0), GroupIndex(1)];
@@ -74,6 +74,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 description: None,
                 tags: std::collections::BTreeMap::new(),
                 members,
+                mode: Mode::Enforce,
                 inbound,
                 outbound: vec![],
                 position: nowhere(),

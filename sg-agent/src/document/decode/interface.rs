@@ -15,7 +15,7 @@ use crate::{
 };
 
 const SIDES: [(&str, Side); 2] = [("host", Side::Host), ("guest", Side::Guest)];
-const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
+pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
 const HOOKS: [(&str, Hook); 3] = [("auto", Hook::Auto), ("xdp", Hook::Xdp), ("tc", Hook::Tc)];
 
 /// Below this, the field of an Ethernet header is a length.

@@ -192,6 +192,7 @@ fn what_is_written_with_the_types_is_read_back() {
                 description: Some("é \u{1f600} \"quoted\"".to_owned()),
                 tags: [("team".to_owned(), "platform".to_owned())].into(),
                 members: Items(prefixes(&["10.0.1.5"])),
+                mode: Mode::Audit,
                 inbound: vec![InboundRule {
                     allow: allow(&["https", "metrics"]),
                     from: peers(&["list:office", "group:web"]),

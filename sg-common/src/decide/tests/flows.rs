@@ -248,7 +248,8 @@ fn zones_never_see_each_others_flows() {
         memory: &world.heap,
         control: &world.control,
         generation: world.generation,
-        now: world.now,
+        jiffies: crate::abi::jiffies(world.now),
+        is_guest: false,
     };
     let mut packet = tcp(Outbound, 443, 40_000, ACK);
     let outcome = decide(&tables, elsewhere, Hook::Egress, Ok(Payload::IP), &mut packet, BYTES);
@@ -290,7 +291,14 @@ fn a_packet_moves_its_flow_on_once_and_again_where_another_cpu_was_faster() {
         world.connect(Inbound, 443, 40_000, 9);
         let World { nodes, heap, control, generation, now, .. } = world;
         let memory = Counted(heap, is_first, core::cell::RefCell::default());
-        let tables = Tables { nodes: &nodes[..], memory: &memory, control: &control, generation, now };
+        let tables = Tables {
+            nodes: &nodes[..],
+            memory: &memory,
+            control: &control,
+            generation,
+            jiffies: crate::abi::jiffies(now),
+            is_guest: false,
+        };
         let mut packet = tcp(Outbound, 443, 40_000, ACK);
         let outcome = decide(&tables, ZONE, Hook::Egress, Ok(Payload::IP), &mut packet, BYTES);
         assert_eq!(told(&outcome), "flow 9");

@@ -3,13 +3,13 @@
 use super::*;
 
 /// The first fragment of a datagram, of which a packet told all.
-fn first(packet: Packet) -> Packet {
+pub(super) fn first(packet: Packet) -> Packet {
     let transport = Transport { headers: 8, ..packet.transport };
     Packet { is_first_fragment: true, is_wrapped: true, fragment_id: 77, transport, ..packet }
 }
 
 /// A later one, as the parser leaves it.
-fn later(packet: Packet) -> Packet {
+pub(super) fn later(packet: Packet) -> Packet {
     let transport = Transport { protocol: packet.transport.protocol, ..Transport::default() };
     Packet {
         fragment_offset: 3,
@@ -150,7 +150,8 @@ fn datagrams_are_told_apart_by_zone() {
         memory: &world.heap,
         control: &world.control,
         generation: world.generation,
-        now: world.now,
+        jiffies: crate::abi::jiffies(world.now),
+        is_guest: false,
     };
     let payload = Ok(Payload::LATER_FRAGMENT);
     let outcome = decide(&tables, ZONE + 1, Hook::Ingress, payload, &mut later(packet), BYTES);
