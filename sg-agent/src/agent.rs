@@ -20,6 +20,7 @@ pub mod cut;
 pub mod desired;
 pub mod engine;
 mod files;
+mod generations;
 pub mod history;
 mod memory;
 mod notify;
@@ -89,8 +90,8 @@ pub enum Event {
     Audited(Option<Submission>, Reply<Audited>),
     /// The policy on trial is to stay: by whom.
     Confirm(String, Reply<Applied>),
-    /// An older policy is to come back: of which generation, and by whom.
-    Rollback(Option<u64>, String, Reply<Applied>),
+    /// An older policy is to come back: of which generation, and on which terms.
+    Rollback(Option<u64>, Terms, Reply<Applied>),
     /// Somebody asks which generations there were.
     History(Reply<History>),
     /// The policy is to be read again: by SIGHUP, where nobody waits for an answer.
@@ -291,8 +292,8 @@ impl Agent {
                 }
                 answer(reply, self.told(result));
             }
-            Event::Rollback(generation, author, reply) => {
-                let result = self.rollback(generation, author);
+            Event::Rollback(generation, terms, reply) => {
+                let result = self.rollback(generation, terms);
                 answer(reply, self.told(result));
             }
             Event::History(reply) => answer(reply, self.history()),
@@ -335,42 +336,12 @@ impl Agent {
         self.told(result)
     }
 
-    /// Puts the policy of a generation in force again: that of the latest one with another policy where
-    /// none is named; of a policy on trial, the former one.
-    fn rollback(&mut self, generation: Option<u64>, author: String) -> Result<Applied, Failure> {
-        const WHAT: &str = "roll back";
-        if generation.is_none()
-            && let Some(applied) = self.engine.give_up()?
-        {
-            return Ok(applied);
-        }
-        let records = history::records(self.engine.store()).map_err(Failure::state)?;
-        let now = self.engine.generation();
-        let Some(wanted) = history::target(&records, now, generation) else {
-            let why = match generation {
-                Some(generation) => format!("generation {generation} is not kept"),
-                None => "no other policy is kept".to_owned(),
-            };
-            return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("see `sg-agent history`"));
-        };
-        let candidate = self.engine.kept(&wanted.policy)?;
-        self.engine.give_up()?;
-        let cause = format!("rollback to {}", wanted.generation);
-        let order = Order { occasion: Occasion::Request, author, cause, own: None };
-        self.engine.apply(candidate, &order)
-    }
-
     /// A policy that nobody asks for by name, unless it was on trial and nobody confirmed it.
     fn wanted(&self, candidate: Candidate) -> Result<Candidate, Failure> {
         match self.engine.refusal(&candidate) {
             Some(failure) => Err(failure),
             None => Ok(candidate),
         }
-    }
-
-    fn history(&self) -> Result<History, Failure> {
-        let records = history::records(self.engine.store()).map_err(Failure::state)?;
-        Ok(history::shown(&records, self.engine.generation()))
     }
 
     /// Ends a trial whose time has passed.

@@ -53,6 +53,10 @@ pub struct Rollback {
     /// The policy of this generation; where none is named, that of the latest with another policy or,
     /// of a policy that waits for its confirmation, the former one.
     pub generation: Option<u64>,
+    /// The asker's own connection, which must not be cut: as in `SSH_CONNECTION`, the client's address
+    /// and port, and the server's.
+    #[serde(default)]
+    pub connection: Option<String>,
     /// The name of whoever asks, for `history`.
     #[serde(default)]
     pub author: Option<String>,

@@ -39,6 +39,7 @@ mod reader;
 mod repair;
 mod replace;
 mod set;
+mod settings;
 mod slots;
 mod sockets;
 mod stand_in;
@@ -49,7 +50,6 @@ mod zones;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -69,6 +69,7 @@ pub use self::{
     load::object,
     reader::{Capacities, Reader},
     repair::{Look, Repair},
+    settings::{Paths, Settings, Sizes},
     sockets::{Socket, sockets},
     unlock::Unlocked,
 };
@@ -76,40 +77,6 @@ use crate::image::Image;
 
 /// One more than the highest zone: a zone has 24 bits.
 const NO_ZONE: u32 = 1 << 24;
-
-/// Where things are pinned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
-    /// A folder on a BPF file system, as `/sys/fs/bpf/sg-agent`. It is made if it is missing.
-    pub bpffs: PathBuf,
-}
-
-/// How large things are made when they are loaded for the first time. Whatever grows later starts
-/// from here; the flow table keeps its size for as long as it is pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Flows that fit; rounded up to a power of two.
-    pub flows: u32,
-    /// Zones that have counters.
-    pub zones: u32,
-    /// Rules that have counters.
-    pub rules: u32,
-    /// Nodes in one image buffer.
-    pub image_nodes: u32,
-    /// Bytes of the ring of drop events; rounded up to a power of two of pages.
-    pub events_bytes: u32,
-}
-
-/// What may change between two starts of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Idle timeouts in seconds, by [`Timeout`](sg_common::flow::Timeout).
-    pub timeouts_seconds: [u32; 8],
-    /// Flows keep the verdict of the generation that admitted them.
-    pub keep_flows: bool,
-    /// Uses clsact filters even where the kernel has TCX links, as kernels before 6.6 do.
-    pub avoid_tcx: bool,
-}
 
 /// How [`Kernel::open`] came by what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,7 @@ const TC_NEXT: i32 = -1;
 
 /// Inbound of a host's interface, or outbound of a guest's, before the stack.
 #[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 pub fn sg_xdp(context: XdpContext) -> u32 {
     match judge(&context, Hook::Ingress) {
         Action::Pass => xdp_action::XDP_PASS,
@@ -50,12 +51,14 @@ pub fn sg_xdp(context: XdpContext) -> u32 {
 
 /// The same as [`sg_xdp`], in the traffic control layer.
 #[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 pub fn sg_tc_ingress(context: TcContext) -> i32 {
     tc(&context, Hook::Ingress)
 }
 
 /// Outbound of a host's interface, or inbound of a guest's.
 #[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 pub fn sg_tc_egress(context: TcContext) -> i32 {
     tc(&context, Hook::Egress)
 }

@@ -88,6 +88,7 @@ pub(crate) fn remember(packet: &Packet, way: Way, reason: DropReason, is_ip: boo
 /// A global function: the verifier judges it by itself, and no packet but an audited one comes here.
 #[unsafe(no_mangle)]
 #[inline(never)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "a copy of the key would lie on the stack")]
 extern "C" fn audited_remember(packet: *const Packet, way: u32, reason_and_kind: u32, bytes: u64) -> u32 {
     // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
     let (Some(packet), Some(reason)) =

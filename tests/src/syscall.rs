@@ -168,6 +168,20 @@ pub fn without_bpf(command: &mut Command) {
     unsafe { command.pre_exec(install) };
 }
 
+/// Leaves a process no more memory of its own than this, in bytes. It is told so when it asks
+/// for more.
+///
+/// # Errors
+/// There is no such process.
+pub fn limit_memory(process: u32, bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the new limit outlives the call, and the old one is not asked for.
+    check(unsafe {
+        libc::prlimit(process.cast_signed(), libc::RLIMIT_DATA, &raw const limit, std::ptr::null_mut())
+    })
+    .map(drop)
+}
+
 /// A terminal: the end that a program sits at, and the end that shows what it writes.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! Enforcement outlives the daemon, and nothing but `detach` ends it (datapath.md, section 9).
 
+use std::time::{Duration, Instant, SystemTime};
+
 use anyhow::{Context as _, Result, ensure};
 use sg_tests::{
     each_setup,
@@ -135,6 +137,73 @@ fn a_first_attach_cuts_no_open_connection(setup: Setup) -> Result<()> {
         arena.agent.ok(&["detach", "--all"])?;
     }
     Ok(())
+}
+
+/// A policy for which there is no memory: the daemon may die of it, and what it enforced stays.
+#[test]
+fn memory_that_runs_out_changes_nothing() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut arena = Arena::start(Setup::HostTc, RULES)?;
+    let generation = arena.agent.generation()?;
+    let process = arena.agent.process()?;
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmData:")?.split_whitespace().next());
+    let used: u64 = used.context("no VmData")?.parse()?;
+    sg_tests::syscall::limit_memory(process, (used + 4096) * 1024)?;
+    let entries: Vec<_> = (0..200_000_u32)
+        .map(|number| format!("11.{}.{}.{}", number >> 16, number >> 8 & 0xff, number & 0xff))
+        .collect();
+    let large = format!(
+        "{}prefix_lists: {{large: {{entries: [{}]}}}}\n",
+        arena.policy("inbound: [{allow: tcp/80, from: list:large}]"),
+        entries.join(", ")
+    );
+    arena.agent.write("large.yaml", &large)?;
+    let refused = arena.agent.run(&["apply", "large.yaml"])?;
+    ensure!(refused.status != 0, "a policy of 200 000 prefixes in four mebibytes: {refused:?}");
+    ensure!(arena.agent.generation()? == generation, "something has changed");
+    enforced(&arena, "without memory")?;
+    arena.agent.kill()?;
+    arena.agent.start()?;
+    ensure!(arena.agent.generation()? == generation, "something has changed at the start");
+    arena.agent.ok(&["apply", "large.yaml"])?;
+    Ok(())
+}
+
+/// Timeouts, trials and enforcement go by a clock that nobody sets. Only where the machine is the test's
+/// own: everybody on it shares the other clock.
+#[test]
+fn a_clock_that_is_set_changes_nothing() -> Result<()> {
+    if !can_run() || std::env::var_os("SG_OWN_MACHINE").is_none() {
+        return Ok(());
+    }
+    const DAY: u64 = 86_400;
+    let set = |seconds: u64| -> Result<()> {
+        let done = std::process::Command::new("date").args(["-s", &format!("@{seconds}")]).output()?;
+        ensure!(done.status.success(), "date: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    };
+    let arena = Arena::start(Setup::HostTc, RULES)?;
+    let mut old = arena.connect_in(Family::V4, 443)?.context("443 is closed")?;
+    let begin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let judge = |when: &str, old: &mut sg_tests::lab::Connection| -> Result<()> {
+        ensure!(old.works()?, "{when}: an open connection goes on");
+        enforced(&arena, when)
+    };
+    set(begin + 4000 * DAY)?;
+    judge("eleven years later", &mut old)?;
+    arena.agent.write("trial.yaml", &arena.policy("inbound: [{allow: tcp/80, from: [PEER]}]"))?;
+    arena.agent.ok(&["apply", "trial.yaml", "--confirm-within", "20s"])?;
+    let tried = Instant::now();
+    set(begin - 4000 * DAY)?;
+    ensure!(arena.inbound(Probe::Tcp(80), Family::V4)? == Outcome::Answered, "still on trial");
+    let left = Duration::from_millis(20_300).saturating_sub(tried.elapsed());
+    std::thread::sleep(left);
+    enforced(&arena, "after the trial, eleven years before")?;
+    set(begin)?;
+    enforced(&arena, "as before")
 }
 
 /// As after a reboot on a disk that has gone bad, with a policy folder that is no better.

@@ -182,12 +182,12 @@ fn the_operators_own_connection_is_not_cut_by_accident() -> Result<()> {
     arena.agent.write("new.yaml", &arena.policy(NEW))?;
     let (far, machine) = (arena.far_address(Family::V4), arena.machine_address(Family::V4));
     let connection = format!("{far} 50000 {machine} 443");
-    let apply = |words: &[&str]| {
-        let words = [&["apply", "new.yaml"], words].concat();
-        let mut command = arena.agent.command(&words)?;
+    let run = |words: &[&str]| {
+        let mut command = arena.agent.command(words)?;
         command.env("SSH_CONNECTION", &connection);
         Output::of(command, &words.join(" "))
     };
+    let apply = |words: &[&str]| run(&[&["apply", "new.yaml"], words].concat());
     let refused = apply(&[])?.expect_status(1)?;
     for part in [&format!("{far}:50000"), "would be cut", "tcp/443", "--confirm-within", "--yes"] {
         assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
@@ -198,5 +198,14 @@ fn the_operators_own_connection_is_not_cut_by_accident() -> Result<()> {
     arena.agent.ok(&["rollback"])?;
     expect(&arena, true, "given up")?;
     apply(&["--yes"])?.expect_status(0)?;
-    expect(&arena, false, "insisted")
+    expect(&arena, false, "insisted")?;
+
+    // Back and forth: what an older policy would cut is asked for in the same way.
+    run(&["rollback"])?.expect_status(0)?;
+    expect(&arena, true, "gone back to what lets it through")?;
+    let refused = run(&["rollback"])?.expect_status(1)?;
+    assert!(refused.stderr.contains("would be cut"), "{}", refused.stderr);
+    expect(&arena, true, "refused to go back")?;
+    run(&["rollback", "--yes"])?.expect_status(0)?;
+    expect(&arena, false, "insisted to go back")
 }

@@ -36,6 +36,13 @@ impl Connection {
         Some(Self { client: next()?, server: next()? })
     }
 
+    /// The same as text, to be [read](Self::read) again.
+    #[must_use]
+    pub fn written(&self) -> String {
+        let Self { client, server } = self;
+        format!("{} {} {} {}", client.ip(), client.port(), server.ip(), server.port())
+    }
+
     /// Refuses a policy under which the connection could not be made again.
     ///
     /// # Errors
@@ -59,7 +66,7 @@ impl Connection {
                     found.name
                 );
                 return Err(Failure::new(Exit::Failed, "apply the policy; nothing was changed", why)
-                    .with_remedy("add a rule, try it with --confirm-within 60s, or insist with --yes"));
+                    .with_remedy("add a rule, `apply` it with --confirm-within 60s, or insist with --yes"));
             }
         }
         Ok(())
@@ -67,7 +74,7 @@ impl Connection {
 }
 
 fn is_enforced(zone: &crate::state::ZoneRecord) -> bool {
-    !zone.is_retired && zone.side == "host" && zone.mode == "enforce"
+    !zone.is_retired && zone.side == "host" && zone.mode == "enforce" && zone.audit_groups.is_empty()
 }
 
 fn carries(zone: &crate::state::ZoneRecord, address: Addr) -> bool {
@@ -87,6 +94,8 @@ mod tests {
         assert_eq!(read("192.0.2.1 50000 10.0.1.5 22"), pair("192.0.2.1:50000", "10.0.1.5:22"));
         assert_eq!(read("::ffff:192.0.2.1 50000 ::ffff:10.0.1.5 22"), pair("192.0.2.1:50000", "10.0.1.5:22"));
         assert_eq!(read("fe80::1%eth0 50000 fe80::2%eth0 22"), pair("[fe80::1]:50000", "[fe80::2]:22"));
+        let own = Connection::read("fe80::1%eth0 50000 fe80::2%eth0 22").unwrap();
+        assert_eq!(Connection::read(&own.written()), Some(own));
         for text in ["", "192.0.2.1", "192.0.2.1 50000 10.0.1.5", "a 1 b 2", "192.0.2.1 99999 10.0.1.5 22"] {
             assert_eq!(read(text), None, "{text}");
         }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Error, Global, operator};
 use crate::{
-    agent::history,
+    agent::{Terms, history},
     control::client::Client,
     failure::{Exit, Failure},
 };
@@ -15,6 +15,9 @@ pub struct Rollback {
     /// The generation whose policy is to come back [default: the latest with another policy]
     #[arg(value_name = "GENERATION")]
     generation: Option<u64>,
+    /// Go on even if it cuts the connection that you sit at
+    #[arg(short, long)]
+    yes: bool,
 }
 
 /// Asked of the daemon, which knows what is in force; without one, of the folder and the kernel.
@@ -37,7 +40,12 @@ pub(super) fn confirm(global: &Global) -> Result<Exit, Error> {
 }
 
 pub(super) fn rollback(global: &Global, arguments: &Rollback) -> Result<Exit, Error> {
-    let answer = Client::new(&global.socket).rollback(arguments.generation, operator::author())?;
+    let terms = Terms {
+        author: operator::author(),
+        confirm_within: None,
+        own: if arguments.yes { None } else { operator::connection() },
+    };
+    let answer = Client::new(&global.socket).rollback(arguments.generation, terms)?;
     global.print(&answer)?;
     Ok(Exit::Done)
 }

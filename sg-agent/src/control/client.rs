@@ -14,7 +14,7 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{Ask, AskAudited, Detach, Refusal, Rollback, path};
 use crate::{
-    agent::{Terms, own::Connection},
+    agent::Terms,
     failure::{Exit, Failure},
     state::Submission,
     view::{Applied, Audited, Detached, History, Plan, Status},
@@ -61,9 +61,8 @@ impl Client {
         if let Some(within) = terms.confirm_within {
             path += &format!("&confirm_within={}", within.as_secs());
         }
-        if let Some(Connection { client, server }) = terms.own {
-            let text = format!("{} {} {} {}", client.ip(), client.port(), server.ip(), server.port());
-            path += &format!("&connection={}", escaped(&text));
+        if let Some(own) = terms.own {
+            path += &format!("&connection={}", escaped(&own.written()));
         }
         self.request("apply the policy", Method::POST, &path, Some(submission))
     }
@@ -91,8 +90,9 @@ impl Client {
     /// # Errors
     ///
     /// The daemon is not running, or refuses: then nothing has changed.
-    pub fn rollback(&self, generation: Option<u64>, author: String) -> Result<Applied, Failure> {
-        let wanted = Rollback { generation, author: Some(author) };
+    pub fn rollback(&self, generation: Option<u64>, terms: Terms) -> Result<Applied, Failure> {
+        let connection = terms.own.map(|own| own.written());
+        let wanted = Rollback { generation, connection, author: Some(terms.author) };
         self.request("roll back", Method::POST, path::ROLLBACK, Some(&wanted))
     }
 

@@ -133,11 +133,7 @@ pub(super) struct ApplyQuery {
 
 impl ApplyQuery {
     fn terms(self) -> Result<Terms, Failure> {
-        let own = self.connection.map(|text| {
-            Connection::read(&text).ok_or_else(|| {
-                Failure::new(Exit::Invalid, "read the request", format!("`{text}` is no connection"))
-            })
-        });
+        let own = connection(self.connection)?;
         let confirm_within = self.confirm_within.map(|seconds| {
             if CONFIRM_SECONDS.contains(&seconds) {
                 return Ok(Duration::from_secs(seconds));
@@ -147,11 +143,16 @@ impl ApplyQuery {
                 format!("a policy can wait for its confirmation from {least} to {most} s, not {seconds} s");
             Err(Failure::new(Exit::Invalid, "read the request", why))
         });
-        Ok(Terms {
-            author: author(self.author),
-            confirm_within: confirm_within.transpose()?,
-            own: own.transpose()?,
-        })
+        Ok(Terms { author: author(self.author), confirm_within: confirm_within.transpose()?, own })
+    }
+}
+
+/// A connection as `SSH_CONNECTION` tells it.
+fn connection(text: Option<String>) -> Result<Option<Connection>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match Connection::read(&text) {
+        Some(connection) => Ok(Some(connection)),
+        None => Err(unreadable(&format!("`{text}` is no connection"))),
     }
 }
 
@@ -240,9 +241,13 @@ pub(super) async fn rollback(
     body: Result<Json<Rollback>, JsonRejection>,
 ) -> Response {
     match body {
-        Ok(Json(Rollback { generation, author: name })) => {
-            ask(&events, |reply| Event::Rollback(generation, author(name), reply)).await
-        }
+        Ok(Json(Rollback { generation, connection: own, author: name })) => match connection(own) {
+            Ok(own) => {
+                let terms = Terms { author: author(name), confirm_within: None, own };
+                ask(&events, |reply| Event::Rollback(generation, terms, reply)).await
+            }
+            Err(failure) => refuse(failure),
+        },
         Err(rejection) => refuse(unreadable(&rejection.body_text())),
     }
 }

@@ -16,6 +16,8 @@ ulimit -l unlimited
 for module in /modules/*.ko; do
     insmod "$module" || echo "vm: $module does not load"
 done
+# Nobody else is on it: its clock may be set.
+export SG_OWN_MACHINE=1
 # Enough to compare kernels, where every packet costs a thousand times what it costs elsewhere.
 export SG_AGREEMENT=4:100 SG_ORACLE=2:40
 [ -e /etc/record ] && export SG_RECORD=1

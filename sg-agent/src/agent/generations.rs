@@ -1,0 +1,43 @@
+//! Older generations: which there were, and going back to one.
+
+use super::{
+    Agent, Terms, history,
+    order::{Occasion, Order},
+};
+use crate::{
+    failure::{Exit, Failure},
+    view::{Applied, History},
+};
+
+impl Agent {
+    /// Puts the policy of a generation in force again: that of the latest one with another policy where
+    /// none is named; of a policy on trial, the former one.
+    pub(super) fn rollback(&mut self, generation: Option<u64>, terms: Terms) -> Result<Applied, Failure> {
+        const WHAT: &str = "roll back";
+        if generation.is_none()
+            && let Some(applied) = self.engine.give_up()?
+        {
+            return Ok(applied);
+        }
+        let records = history::records(self.engine.store()).map_err(Failure::state)?;
+        let now = self.engine.generation();
+        let Some(wanted) = history::target(&records, now, generation) else {
+            let why = match generation {
+                Some(generation) => format!("generation {generation} is not kept"),
+                None => "no other policy is kept".to_owned(),
+            };
+            return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("see `sg-agent history`"));
+        };
+        let candidate = self.engine.kept(&wanted.policy)?;
+        self.engine.give_up()?;
+        let cause = format!("rollback to {}", wanted.generation);
+        let Terms { author, own, .. } = terms;
+        let order = Order { occasion: Occasion::Request, author, cause, own };
+        self.engine.apply(candidate, &order)
+    }
+
+    pub(super) fn history(&self) -> Result<History, Failure> {
+        let records = history::records(self.engine.store()).map_err(Failure::state)?;
+        Ok(history::shown(&records, self.engine.generation()))
+    }
+}
