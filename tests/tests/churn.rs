@@ -143,7 +143,7 @@ fn an_interface_is_covered_soon_after_it_appears() -> Result<()> {
 }
 
 /// What could leak.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     descriptors: usize,
     links: usize,
@@ -232,7 +232,9 @@ fn a_thousand_interfaces_leave_nothing_behind() -> Result<()> {
     let mut after = Held::of(&arena)?;
     eventually("all is as before", || {
         after = Held::of(&arena)?;
-        Ok(after == before)
+        // A request that was still open in the beginning had a descriptor of its own.
+        let descriptors = after.descriptors.max(before.descriptors);
+        Ok(Held { descriptors, ..after.clone() } == before)
     })
     .with_context(|| format!("{after:?} after, {before:?} before"))
 }
