@@ -80,11 +80,7 @@ pub(crate) fn install(names: &[&str]) -> Result<bool> {
     let mut apt = apt_get("install");
     // Never at the price of another package.
     apt.args(["--yes", "--no-install-recommends", "--no-remove", "-qq"]).args(&missing);
-    if run::run(&mut apt).is_err() {
-        // Old lists name files that the mirror no longer has.
-        refresh()?;
-        run::run(&mut apt)?;
-    }
+    fetched(&mut apt)?;
     Ok(true)
 }
 
@@ -96,19 +92,7 @@ pub(crate) fn unpack(name: &str, root: &Path) -> Result<()> {
     if offer(name).is_none() {
         refresh()?;
     }
-    run::say(&format!("setup: unpacking {name}"));
-    let cache = root.with_extension("packages");
-    fs::create_dir_all(cache.join("partial"))?;
-    let mut apt = apt_get("install");
-    apt.args(["--download-only", "--yes", "--no-install-recommends", "-qq", "-o"]);
-    apt.arg(format!("Dir::Cache::archives={}", cache.display())).arg(name);
-    if run::run(&mut apt).is_err() {
-        refresh()?;
-        run::run(&mut apt)?;
-    }
-    unpacked::extract(&archives(&cache)?, root)?;
-    fs::remove_dir_all(&cache)?;
-    Ok(())
+    download(&[name], root, false)
 }
 
 /// Fetches packages and all that they depend on, whatever is installed here, and unpacks it into
@@ -116,21 +100,23 @@ pub(crate) fn unpack(name: &str, root: &Path) -> Result<()> {
 pub(crate) fn unpack_whole(names: &[&str], root: &Path) -> Result<()> {
     present()?;
     privileged(&format!("apt-get download {}", names.join(" ")))?;
+    download(names, root, true)
+}
+
+fn download(names: &[&str], root: &Path, is_whole: bool) -> Result<()> {
     run::say(&format!("setup: unpacking {}", names.join(", ")));
     let cache = root.with_extension("packages");
     fs::create_dir_all(cache.join("partial"))?;
-    // To apt, a machine on which nothing is installed.
-    let nothing = cache.join("status");
-    fs::write(&nothing, "")?;
     let mut apt = apt_get("install");
     apt.args(["--download-only", "--yes", "--no-install-recommends", "-qq", "-o"]);
-    apt.arg(format!("Dir::Cache::archives={}", cache.display())).arg("-o");
-    apt.arg(format!("Dir::State::status={}", nothing.display())).args(names);
-    if run::run(&mut apt).is_err() {
-        // There are no lists, or old ones that name files which the mirror no longer has.
-        refresh()?;
-        run::run(&mut apt)?;
+    apt.arg(format!("Dir::Cache::archives={}", cache.display()));
+    if is_whole {
+        // To apt, a machine on which nothing is installed.
+        let nothing = cache.join("status");
+        fs::write(&nothing, "")?;
+        apt.arg("-o").arg(format!("Dir::State::status={}", nothing.display()));
     }
+    fetched(apt.args(names))?;
     unpacked::extract(&archives(&cache)?, root)?;
     fs::remove_dir_all(&cache)?;
     Ok(())
@@ -181,6 +167,15 @@ pub(crate) fn refresh() -> Result<()> {
         done = run::run(apt_get("update").arg("-qq"));
     });
     done
+}
+
+/// Runs what fetches packages; once more where old lists name files that the mirror no longer has.
+fn fetched(apt: &mut Command) -> Result<()> {
+    if run::run(apt).is_ok() {
+        return Ok(());
+    }
+    refresh()?;
+    run::run(apt)
 }
 
 /// Whether there is a package manager that is known here.
