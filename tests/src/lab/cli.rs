@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -143,6 +144,20 @@ impl Cli {
     }
 }
 
+/// Starts a command. Its program may just have been written: another thread's child holds what was open for
+/// writing until it has become another program, and the kernel starts nothing that somebody may write to.
+fn started(command: &mut Command) -> io::Result<Child> {
+    let until = Instant::now() + super::SILENCE;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// All that a command answered.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -162,11 +177,8 @@ impl Output {
     /// # Errors
     /// It cannot be started, does not end within a minute, or is killed by a signal.
     pub fn of(mut command: Command, shown: &str) -> Result<Self> {
-        let child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {shown}"))?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = started(&mut command).with_context(|| format!("start {shown}"))?;
         let process = child.id();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(child.wait_with_output()));
