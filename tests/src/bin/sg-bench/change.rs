@@ -22,8 +22,8 @@ pub(crate) struct Change {
     pub(crate) what: String,
     /// Milliseconds: the median, and the most.
     pub(crate) milliseconds: [f64; 2],
-    /// The same of the daemon alone: to compile, and to write, read back and flip.
-    pub(crate) of_which: [f64; 2],
+    /// The same of the daemon alone, where it tells: to compile, and to write, read back and flip.
+    pub(crate) of_which: Option<[f64; 2]>,
     /// The daemon's memory afterwards, in mebibytes.
     pub(crate) memory: f64,
 }
@@ -63,7 +63,7 @@ fn applied(rules: u32, prefixes: u32, times: u32) -> Result<Change> {
     Ok(Change {
         what: format!("`apply`, {rules} rules over {prefixes} prefixes"),
         milliseconds: [median(&mut wall), most(&wall)],
-        of_which: [median(&mut compiling), median(&mut publishing)],
+        of_which: Some([median(&mut compiling), median(&mut publishing)]),
         memory: memory(&arena.agent)?,
     })
 }
@@ -93,7 +93,7 @@ fn joined(members: u32, times: u32) -> Result<Change> {
     Ok(Change {
         what: format!("an address joins a group of {members}"),
         milliseconds: [median(&mut wall), most(&wall)],
-        of_which: [f64::NAN; 2],
+        of_which: None,
         memory: memory(&arena.agent)?,
     })
 }

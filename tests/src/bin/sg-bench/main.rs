@@ -81,12 +81,15 @@ fn changes(is_short: bool) -> Result<Vec<serde_json::Value>> {
         "\n### Changes (ms)\n\n| change | median | most | compile | write, read back, flip | agent's memory (MiB) |\n\
          | --- | ---: | ---: | ---: | ---: | ---: |"
     )?;
-    for Change { what, milliseconds: [median, most], of_which: [compile, publish], memory } in &changes {
-        writeln!(out, "| {what} | {median:.1} | {most:.1} | {compile:.1} | {publish:.1} | {memory:.0} |")?;
+    for Change { what, milliseconds: [median, most], of_which, memory } in &changes {
+        let parts = of_which
+            .map_or_else(|| "| |".to_owned(), |[compile, publish]| format!("{compile:.1} | {publish:.1} |"));
+        writeln!(out, "| {what} | {median:.1} | {most:.1} | {parts} {memory:.0} |")?;
     }
     let rows = changes.iter().map(|change| {
         json!({"change": change.what, "median_ms": change.milliseconds[0], "most_ms": change.milliseconds[1],
-               "compile_ms": change.of_which[0], "publish_ms": change.of_which[1],
+               "compile_ms": change.of_which.map(|[compile, _]| compile),
+               "publish_ms": change.of_which.map(|[_, publish]| publish),
                "agent_mib": change.memory})
     });
     Ok(rows.collect())
