@@ -297,12 +297,22 @@ fn inflict(arena: &Arena, fault: Fault) -> Result<Duration> {
     let mended = || -> Result<u64> {
         arena.agent.json(&["status"])?["repairs"]["count"].as_u64().context("no count of repairs")
     };
-    let before = mended()?;
+    let hooks = || -> Result<Vec<String>> {
+        let status = arena.agent.json(&["status"])?;
+        let attached = status["attachments"].as_array().context("no attachments")?;
+        let own = attached.iter().find(|attached| attached["name"] == INTERFACE);
+        let hooks = own.context("it is not attached")?["hooks"].as_array().context("no hooks")?;
+        Ok(hooks.iter().map(|hook| hook["hook"].to_string()).collect())
+    };
+    let (before, as_wanted) = (mended()?, hooks()?);
     let begin = Instant::now();
     let inflicted = fault.inflict(&arena.agent, INTERFACE)?;
     eventually("it is mended", || Ok(mended()? > before)).with_context(|| format!("{fault:?}"))?;
     let took = begin.elapsed();
+    // What was in the way is gone, and the hook that was asked for is taken again.
     drop(inflicted);
+    eventually("its hooks are those that it had", || Ok(hooks()? == as_wanted))
+        .with_context(|| format!("{fault:?}"))?;
     Ok(took)
 }
 
