@@ -17,8 +17,10 @@ use sg_tests::{
 
 const OLD: &str = "inbound: [{allow: tcp/443, from: [PEER]}]";
 const NEW: &str = "inbound: [{allow: tcp/80, from: [PEER]}]";
-/// From the last write until the change is in force.
+/// From the last write until the change is in force, by an optimised build with the machine to itself.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// By a build that is not, beside other tests.
+const BUSY: Duration = Duration::from_secs(3);
 /// So long nothing happens where nothing may.
 const WHILE: Duration = Duration::from_millis(1500);
 
@@ -70,7 +72,9 @@ fn followed(arena: &Arena, before: u64, written: SystemTime, what: &str) -> Resu
         .with_context(|| format!("{what}; the daemon's log:\n{}", arena.agent.log()))?;
     let generation = arena.agent.generation()?;
     let took = in_force_since(arena, generation)? - seconds_of_day(written)?;
-    ensure!(took < DEADLINE.as_secs_f64(), "{what}: in force {took:.3} s after the last write");
+    let is_optimised = sg_tests::lab::text(sg_tests::lab::binary::agent()?)?.contains("/release/");
+    let limit = if is_optimised { DEADLINE } else { BUSY };
+    ensure!(took < limit.as_secs_f64(), "{what}: in force {took:.3} s after the last write");
     Ok(generation)
 }
 
