@@ -266,7 +266,7 @@ fn judge(question: &Question, asked: &Asked<'_>) -> Verdict {
         insert(&scratch, &context, &key, &opening);
     }
     let tables = Tables {
-        nodes: asked.image,
+        nodes: Some(asked.image),
         memory: &scratch,
         control: &control,
         generation,

@@ -7,14 +7,14 @@
 
 use crate::{
     addr::Addr,
-    image::Node,
+    image::{Chunk, Node},
     tuple::Direction,
     verdict::{AllowReason, DropReason, Verdict},
 };
 
 /// The version of everything in this module, of [`crate::flow`], [`crate::image`], [`crate::unlock`]
 /// and [`crate::audited`].
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Map names, as in the object and as pinned.
 pub mod map {
@@ -22,7 +22,7 @@ pub mod map {
     pub const CONTROL: &str = "CONTROL";
     /// [`super::Attachment`] by [`super::attachment_slot`].
     pub const ATTACHMENTS: &str = "ATTACHMENTS";
-    /// Two buffers of [`super::Node`], one behind the other.
+    /// Two buffers of [`super::Node`], one behind the other, each of so many [`super::Chunk`]s.
     pub const IMAGE: &str = "IMAGE";
     /// [`crate::flow::Bucket`] by bucket number.
     pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
@@ -36,6 +36,8 @@ pub mod map {
     pub const RULE_COUNTERS: &str = "RULE_COUNTERS";
     /// A ring of [`super::DropEvent`].
     pub const EVENTS: &str = "EVENTS";
+    /// One [`crate::wire::Packet`] per CPU: what is read of the packet that is judged there.
+    pub const PACKET: &str = "PACKET";
     /// One [`crate::unlock::Unlocks`].
     pub const UNLOCKS: &str = "UNLOCKS";
     /// [`crate::audited::Seen`] by [`crate::audited::Key`]: what audit mode let pass, the longest
@@ -43,7 +45,7 @@ pub mod map {
     pub const AUDITED: &str = "AUDITED";
 
     /// Every map.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         CONTROL,
         ATTACHMENTS,
         IMAGE,
@@ -55,6 +57,7 @@ pub mod map {
         EVENTS,
         UNLOCKS,
         AUDITED,
+        PACKET,
     ];
 }
 
@@ -110,7 +113,7 @@ pub struct Control {
     pub unlocked_until: u64,
     /// Secret keys of the flow hash, random for each load; the first five are made odd.
     pub hash_keys: [u64; 6],
-    /// Number of nodes in one buffer: buffer 1 begins at this node.
+    /// Number of nodes in one buffer, in whole [`Chunk`]s: buffer 1 begins at this node.
     pub buffer_nodes: u32,
     /// Number of flow buckets less one; the number is a power of two.
     pub bucket_mask: u32,
@@ -285,7 +288,7 @@ pub struct DropEvent {
 }
 
 const _: () = assert!(size_of::<DropEvent>() == 8 + 32 + 8 + 8, "DropEvent has no hidden padding");
-const _: () = assert!(size_of::<Node>() == 64);
+const _: () = assert!(size_of::<Node>() == 64 && size_of::<Chunk>() == 4 << 20);
 const _: () = assert!(size_of::<Counter>() == 16 && size_of::<RuleCounter>() == 32);
 
 #[cfg(test)]

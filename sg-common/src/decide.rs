@@ -16,6 +16,7 @@ use crate::{
         identity::{self, IcmpKind, Way},
         open::{Admission, Opened, open},
         table::{Context, Found, Memory},
+        track::{Terms, Tracked},
     },
     image::{self, Corrupt, Node, RuleWord, flag},
     tuple::{Direction, Protocol, Selector, Table},
@@ -36,8 +37,8 @@ pub enum Hook {
 /// What a decision reads: one image, one flow table, one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables<'a, N: ?Sized, M: ?Sized> {
-    /// The image in force.
-    pub nodes: &'a N,
+    /// The image in force, if there is one.
+    pub nodes: Option<&'a N>,
     /// The flows.
     pub memory: &'a M,
     /// Keys, timeouts and switches.
@@ -87,7 +88,7 @@ pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
     packet: &mut Packet,
     bytes: u64,
 ) -> Outcome {
-    let Ok(zone) = image::zone(tables.nodes, zone_number) else {
+    let Some((nodes, zone)) = policy_of(tables, zone_number) else {
         return without_policy(tables, zone_number, hook, payload, packet);
     };
     let flags = zone.words[image::zone_word::FLAGS];
@@ -99,7 +100,7 @@ pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
         other => other,
     };
     let way = Way { zone: zone_number, direction };
-    let judge = Judge { tables, zone, flags, way, packet, bytes };
+    let judge = Judge { tables, nodes, zone, flags, way, packet, bytes };
     let verdict = match payload {
         Err(unreadable) => Err(unreadable.reason()),
         Ok(readable) => judge.readable(readable, &mut findings),
@@ -134,6 +135,16 @@ pub fn decide<N: Network + ?Sized, M: Memory + ?Sized>(
         is_audited: flags & flag::AUDIT != 0,
         has_opened,
     }
+}
+
+/// The image, and what it has for a zone.
+#[inline(always)]
+fn policy_of<'a, N: Network + ?Sized, M: ?Sized>(
+    tables: &Tables<'a, N, M>,
+    zone: u32,
+) -> Option<(&'a N, &'a Node)> {
+    let nodes = tables.nodes?;
+    image::zone(nodes, zone).ok().map(|zone| (nodes, zone))
 }
 
 /// Judges a packet where the image has nothing for its interface, or there is none: it is dropped, but
@@ -219,6 +230,7 @@ impl From<Corrupt> for DropReason {
 /// One packet before the tables.
 struct Judge<'a, N: ?Sized, M: ?Sized> {
     tables: &'a Tables<'a, N, M>,
+    nodes: &'a N,
     zone: &'a Node,
     flags: u32,
     way: Way,
@@ -232,7 +244,7 @@ impl<N: Network + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
         // 3 and 4. The infrastructure set and the source check.
         let is_ip = payload == Payload::IP;
         if !(is_ip && network::is_no_concern(self.packet, self.flags))
-            && self.tables.nodes.network(self.packet, payload, self.way).unpack()?
+            && self.nodes.network(self.packet, payload, self.way).unpack()?
         {
             return Ok(AllowReason::Infrastructure);
         }
@@ -257,10 +269,18 @@ impl<N: Network + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
         let Tables { memory, generation, .. } = *self.tables;
         let context = self.tables.context();
         // 5. The flow table.
-        if (icmp.is_tracked() || is_related)
-            && !is_bare_syn
-            && let Some(found) = Found::at(memory, memory.lookup(&context, self.packet, self.way))
-        {
+        let tracked = if (icmp.is_tracked() || is_related) && !is_bare_syn {
+            let terms = Terms::new(generation, self.tables.control.keep_flows != 0);
+            let terms = if is_related { terms.looking() } else { terms };
+            memory.track(&context, self.packet, self.way, terms, self.bytes)
+        } else {
+            Tracked::NOTHING
+        };
+        if let Some(rule) = tracked.rule() {
+            findings.rule = rule;
+            return Ok(AllowReason::Flow);
+        }
+        if let Some(found) = Found::at(memory, tracked.place()) {
             let protocol =
                 Protocol(if is_related { self.packet.quote.protocol().0 } else { transport.protocol });
             let remote = if is_related && self.way.direction == Direction::Inbound {
@@ -323,7 +343,7 @@ impl<N: Network + ?Sized, M: Memory + ?Sized> Judge<'_, N, M> {
 
     #[inline(always)]
     fn rule(&self, direction: Direction, remote: Addr, selector: Selector) -> Result<RuleWord, Corrupt> {
-        image::rule(self.tables.nodes, self.zone, direction, remote, selector)
+        image::rule(self.nodes, self.zone, direction, remote, selector)
     }
 
     /// Section 6: the state of a known flow under the policy in force, and which rule admits it.

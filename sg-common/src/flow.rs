@@ -15,6 +15,7 @@ pub mod identity;
 pub mod open;
 pub mod state;
 pub mod table;
+pub mod track;
 
 pub use datagram::Datagram;
 pub use entry::{Bucket, Entry, Life, Origin, SLOTS};

@@ -91,14 +91,11 @@ fn node<N: Nodes + ?Sized>(nodes: &N, index: u32) -> Result<&Node, Corrupt> {
 ///
 /// # Errors
 ///
-/// [`Corrupt`], when the header or the zone cannot be read, or the image has no such zone.
+/// [`Corrupt`], when the zone cannot be read, or the image has no such zone.
 #[inline(always)]
 pub fn zone<N: Nodes + ?Sized>(nodes: &N, number: u32) -> Result<&Node, Corrupt> {
-    let header = node(nodes, 0)?;
-    if header.words[0] != MAGIC || header.words[1] != VERSION || number >= header.words[4] {
-        return Err(Corrupt);
-    }
-    node(nodes, header.words[3].wrapping_add(number))
+    let zone = node(nodes, ZONES.wrapping_add(number))?;
+    if zone.words[zone_word::MARK] == zone_mark(number) { Ok(zone) } else { Err(Corrupt) }
 }
 
 /// The rule that opens `selector` to `remote` in a zone's `direction`, or [`RuleWord::NONE`].
@@ -134,11 +131,14 @@ pub fn is_own<N: Nodes + ?Sized>(nodes: &N, zone: &Node, address: Addr) -> Resul
     }
 }
 
+/// What stands for [`Corrupt`] in an answer.
+pub const CORRUPT: u64 = u64::MAX;
+
 /// A number or [`Corrupt`] in one register, as a BPF function can return it.
 struct Answer;
 
 impl Answer {
-    const CORRUPT: u64 = u64::MAX;
+    const CORRUPT: u64 = CORRUPT;
 
     #[inline(always)]
     fn close(answer: Result<u32, Corrupt>) -> u64 {
@@ -289,7 +289,7 @@ fn pick(less: u32, limit: u32, new: u32, old: u32) -> u32 {
 }
 
 /// What stands for no key: the image is corrupt.
-const NO_KEY: u32 = u32::MAX;
+pub const NO_KEY: u32 = u32::MAX;
 
 /// The number of the first key not below `address` in a tree of `key_nodes` nodes at `keys`, or
 /// all ones.
@@ -303,15 +303,33 @@ pub fn key_v4<N: Nodes + ?Sized>(nodes: &N, keys: u32, key_nodes: u32, address: 
             break;
         }
         let Some(node) = nodes.node(keys.wrapping_add(at)) else { return NO_KEY };
-        let mut less = 0;
-        for key in &node.words {
-            less = sum(less, below(u64::from(*key), address).into());
-        }
-        let less = less as u32;
+        let less = below_v4(&node.words, address);
         best = pick(less, KEYS_V4, at.wrapping_mul(KEYS_V4).wrapping_add(less), best);
         at = at.wrapping_mul(KEYS_V4 + 1).wrapping_add(1 + less);
     }
     best
+}
+
+/// How many of a node's sixteen sorted keys are below `address`: first which four it lies among, then
+/// where among these. Half of the comparisons do, and none waits for more than one before it.
+#[inline(always)]
+fn below_v4(words: &[u32; 16], address: u64) -> u32 {
+    let key = |index: usize| below(u64::from(words[index]), address);
+    let four = (key(3) + key(7) + key(11)) * 4 & 12;
+    let at = four as usize;
+    four + (key(at) + key(at + 1)) + (key(at + 2) + key(at + 3))
+}
+
+/// As [`below_v4`], for eight keys of two words: first which two, then where.
+#[inline(always)]
+fn below_v6(words: &[u32; 16], half: u64) -> u32 {
+    let key = |index: usize| {
+        let key = u64::from(words[index * 2]) | u64::from(words[index * 2 + 1]) << 32;
+        below_u64(key, half)
+    };
+    let two = (key(1) + key(3) + key(5)) * 2 & 6;
+    let at = two as usize;
+    two + key(at) + key(at + 1)
 }
 
 /// As [`key_v4`], for one half of an IPv6 address.
@@ -324,13 +342,7 @@ pub fn key_v6<N: Nodes + ?Sized>(nodes: &N, keys: u32, key_nodes: u32, half: u64
             break;
         }
         let Some(node) = nodes.node(keys.wrapping_add(at)) else { return NO_KEY };
-        let mut less = 0;
-        let mut index = 0;
-        while index < 16 {
-            let key = u64::from(node.words[index]) | u64::from(node.words[index + 1]) << 32;
-            less += below_u64(key, half);
-            index += 2;
-        }
+        let less = below_v6(&node.words, half);
         best = pick(less, KEYS_V6, at.wrapping_mul(KEYS_V6).wrapping_add(less), best);
         at = at.wrapping_mul(KEYS_V6 + 1).wrapping_add(1 + less);
     }
@@ -452,12 +464,17 @@ mod tests {
     fn references_outside_of_the_image_are_corrupt_not_open() {
         let header = Header { nodes: 2, zones: 1, zone_count: 1, digest: [0; 8] };
         let mut zone_node = Node::ZERO;
+        zone_node.words[zone_word::MARK] = zone_mark(0);
         zone_node.words[zone_word::RULE_SETS] = 1000;
         let nodes = [header.to_node(), zone_node];
         let zone = zone(&nodes[..], 0).unwrap();
         let selector = Selector { table: Table::Tcp, value: 443 };
         let answer = rule(&nodes[..], zone, Direction::Inbound, Addr::v4(1), selector);
         assert_eq!(answer, Err(Corrupt));
+        assert_eq!(super::zone(&nodes[..], 1), Err(Corrupt), "past the end");
+        // Zone 0's record is not zone 1's, and what is none is nobody's.
+        let nodes = [header.to_node(), zone_node, zone_node, Node::ZERO];
         assert_eq!(super::zone(&nodes[..], 1), Err(Corrupt));
+        assert_eq!(super::zone(&nodes[..], 2), Err(Corrupt));
     }
 }

@@ -14,6 +14,7 @@ mod eth;
 mod ipv4;
 mod ipv6;
 mod l4;
+mod plain;
 mod quote;
 
 pub use ipv6::{ExtensionBits, extension as ipv6_extension};
@@ -28,6 +29,12 @@ pub trait Cursor {
     /// The `length` bytes at `offset`, or `None` where they are not at hand: past the frame, or
     /// past the part of it that lies in the first buffer.
     fn look(&self, offset: usize, length: usize) -> Option<Self::Bytes>;
+
+    /// [`Self::look`] at the start of the frame.
+    #[inline(always)]
+    fn look_at_start(&self, length: usize) -> Option<Self::Bytes> {
+        self.look(0, length)
+    }
 
     /// Whether the whole frame, all buffers counted, has at least `length` bytes.
     fn has(&self, length: usize) -> bool;
@@ -77,6 +84,12 @@ pub trait Cursor {
 pub trait Bytes: Copy {
     /// One octet.
     fn u8(self, at: usize) -> u8;
+    /// One octet, read anew: the verifier does not know that it is what [`Self::u8`] has read, and
+    /// tells apart no packets by it.
+    #[inline(always)]
+    fn u8_anew(self, at: usize) -> u8 {
+        self.u8(at)
+    }
     /// Two octets.
     fn u16(self, at: usize) -> u16;
     /// Four octets.
@@ -314,6 +327,12 @@ pub fn parse<C: Cursor>(
     tags_out: u32,
     packet: &mut Packet,
 ) -> Result<Payload, Unreadable> {
+    if link == LinkLayer::Ethernet
+        && let Some(plain) = parse_plain(cursor)
+    {
+        *packet = plain;
+        return Ok(Payload::IP);
+    }
     let payload = parse_headers(cursor, link, tags_out, packet)?;
     if payload == Payload::IP && packet.quote.is_unread() {
         parse_quote(cursor, packet)?;
@@ -321,7 +340,14 @@ pub fn parse<C: Cursor>(
     Ok(payload)
 }
 
-/// The first step of [`parse`]: all but what an ICMP error quotes.
+/// The first step of [`parse`], which for most Ethernet frames is the last.
+#[inline(always)]
+#[must_use]
+pub fn parse_plain<C: Cursor>(cursor: &C) -> Option<Packet> {
+    plain::parse(cursor)
+}
+
+/// The second step of [`parse`]: all but what an ICMP error quotes.
 ///
 /// # Errors
 ///
@@ -347,7 +373,7 @@ pub fn parse_headers<C: Cursor>(
     }
 }
 
-/// The second step of [`parse`], after which [`Packet::quote`] is no longer unread.
+/// The third step of [`parse`], after which [`Packet::quote`] is no longer unread.
 ///
 /// # Errors
 ///

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use sg_common::wire::{
     Bytes, Cursor, ExtensionBits, LinkLayer, Packet, Payload, ReadingBits, Unreadable, ipv4_options,
-    ipv6_extension, parse_headers, parse_quote, sum,
+    ipv6_extension, parse_headers, parse_plain, parse_quote, sum,
 };
 
 /// Headers that lie further back than this are not looked for: two tags, an IPv6 header and eight
@@ -58,6 +58,21 @@ pub(crate) fn read_packet<S: FrameSource>(
     is_bare_ip: bool,
     packet: &mut Packet,
 ) -> Result<Payload, Unreadable> {
+    if !is_bare_ip && let Some(plain) = parse_plain(&source.frame()) {
+        *packet = plain;
+        return Ok(Payload::IP);
+    }
+    read_whole(source, is_bare_ip, packet)
+}
+
+/// As [`read_packet`], whatever frame it is.
+#[inline(always)]
+pub(crate) fn read_whole<S: FrameSource>(
+    source: &S,
+    is_bare_ip: bool,
+    packet: &mut Packet,
+) -> Result<Payload, Unreadable> {
+    *packet = Packet::default();
     let payload = source.read_headers(is_bare_ip, packet).unpack();
     if payload == Ok(Payload::IP) && packet.quote.is_unread() {
         return source.read_quote(packet).unpack();
@@ -87,6 +102,12 @@ impl<'a, S: FrameSource> Cursor for Frame<'a, S> {
             return None;
         }
         Some(Found { start, frame: PhantomData })
+    }
+
+    #[inline(always)]
+    fn look_at_start(&self, length: usize) -> Option<Found<'a>> {
+        let start = opaque(self.data);
+        if opaque(start + length) > self.end { None } else { Some(Found { start, frame: PhantomData }) }
     }
 
     #[inline(always)]
@@ -126,7 +147,7 @@ impl<'a, S: FrameSource> Cursor for Frame<'a, S> {
 /// the sum is made from other parts than `start`, nor from `start >= end`, which is what the
 /// optimiser makes of a single octet.
 #[inline(always)]
-fn opaque(address: usize) -> usize {
+pub(crate) fn opaque(address: usize) -> usize {
     let mut address = address;
     // SAFETY: moves a register onto itself.
     unsafe {
@@ -156,6 +177,12 @@ impl Bytes for Found<'_> {
     #[inline(always)]
     fn u8(self, at: usize) -> u8 {
         self.read(at)
+    }
+
+    #[inline(always)]
+    fn u8_anew(self, at: usize) -> u8 {
+        // SAFETY: as in `read`.
+        unsafe { core::ptr::read_volatile((self.start + at) as *const u8) }
     }
 
     #[inline(always)]

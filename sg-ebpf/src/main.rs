@@ -28,11 +28,11 @@ use sg_common::{
     decide::{Hook, Tables, decide},
     flow::identity::Way,
     verdict::Verdict,
-    wire::{Packet, Payload, Unreadable},
+    wire::{Payload, Unreadable},
 };
 
 use crate::{
-    cursor::{FrameSource, read_packet},
+    cursor::{FrameSource, read_packet, read_whole},
     maps::{Flows, Image},
 };
 
@@ -92,10 +92,10 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
     // An interface without a zone has no groups: the program should not be there.
     let Some(attachment) = maps::attachment(ifindex) else { return Action::Pass };
     let Some(control) = maps::control() else { return Action::Drop };
-    let mut packet = Packet::default();
-    let mut payload = read_packet(source, attachment.is_bare_ip(), &mut packet);
+    let Some(packet) = maps::packet() else { return Action::Drop };
+    let mut payload = read_packet(source, attachment.is_bare_ip(), packet);
     if payload == Err(Unreadable::SHORT) && source.pull() {
-        payload = read_packet(source, attachment.is_bare_ip(), &mut packet);
+        payload = read_whole(source, attachment.is_bare_ip(), packet);
     }
     let jiffies = maps::jiffies();
     let state = maps::state(control, jiffies);
@@ -105,15 +105,16 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
     let known = if first_buffer > ONE_BUFFER { source.full_length() } else { first_buffer };
     let bytes = known.max(packet.end as usize) as u64;
     let zone = attachment.zone();
+    let image = Image::new(control, state);
     let tables = Tables {
-        nodes: &Image::new(control, state),
+        nodes: image.as_ref(),
         memory: &Flows,
         control,
         generation: Control::generation(state),
         jiffies,
         is_guest: attachment.is_guest(),
     };
-    let outcome = decide(&tables, zone, hook, payload, &mut packet, bytes);
+    let outcome = decide(&tables, zone, hook, payload, packet, bytes);
     let slot = abi::counter_slot(outcome.verdict, outcome.is_audited);
     report::count(abi::counter_index(zone, outcome.direction, slot), bytes);
     match outcome.verdict {
@@ -126,13 +127,13 @@ fn judge<S: FrameSource>(source: &S, hook: Hook) -> Action {
         Verdict::Drop(reason) => {
             if control.events != 0 {
                 let drop = report::Drop::new(reason, outcome.direction, outcome.is_audited);
-                report::event(&packet, drop, ifindex, bytes);
+                report::event(packet, drop, ifindex, bytes);
             }
             if !outcome.is_audited {
                 return Action::Drop;
             }
             let way = Way { zone, direction: outcome.direction };
-            report::remember(&packet, way, reason, payload == Ok(Payload::IP), bytes);
+            report::remember(packet, way, reason, payload == Ok(Payload::IP), bytes);
             Action::Pass
         }
     }

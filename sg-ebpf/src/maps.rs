@@ -1,5 +1,6 @@
 //! Every map, and the typed ways to read them.
 
+use crate::cursor::opaque;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
@@ -20,8 +21,9 @@ use sg_common::{
         identity::Way,
         open::{self, Admission},
         table::{self, Context, Memory, Place},
+        track::{self, Terms, Tracked},
     },
-    image::{self, Node, Nodes},
+    image::{self, CHUNK_NODES, Chunk, Node, Nodes},
     unlock::{self, Unlocks},
     verdict::DropReason,
     wire::{Packet, Payload, ReadingBits, Unreadable},
@@ -36,7 +38,7 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static ATTACHMENTS: Array<Attachment> = Array::with_max_entries(ATTACHMENT_SLOTS, 0);
 
 #[map]
-static IMAGE: Array<Node> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+static IMAGE: Array<Chunk> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 
 #[map]
 static FLOW_BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -61,6 +63,17 @@ static UNLOCKS: Array<Unlocks> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 pub(crate) static AUDITED: LruHashMap<audited::Key, Seen> = LruHashMap::with_max_entries(ENTRIES, 0);
+
+/// What was read of the packet that this CPU judges. On the stack it would take a quarter of it, and the
+/// verifier would tell apart all the ways in which a packet can be read.
+#[map]
+static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+pub(crate) fn packet() -> Option<&'static mut Packet> {
+    // SAFETY: the element belongs to this CPU, and no other program of ours interrupts this one on it.
+    PACKET.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
+}
 
 /// Keys, timeouts and the state word.
 #[inline(always)]
@@ -100,53 +113,86 @@ pub(crate) fn attachment(ifindex: u32) -> Option<Attachment> {
     None
 }
 
-/// The buffer of the image map that is in force.
+/// The buffer of the image map that is in force. Its first chunk is looked up once, and the nodes in
+/// it, which are all of most images, are then only an offset away.
 #[derive(Clone, Copy)]
 pub(crate) struct Image {
-    base: u32,
+    chunk: u32,
+    first: &'static Chunk,
 }
 
 impl Image {
     #[inline(always)]
-    pub(crate) fn new(control: &Control, state: u64) -> Self {
+    pub(crate) fn new(control: &Control, state: u64) -> Option<Self> {
         /// No map is so large: the image cannot be read, since there is none.
         const NOWHERE: u32 = 1 << 31;
-        let base = if Control::buffer(state) == 0 { 0 } else { control.buffer_nodes };
-        Self { base: if state == 0 { NOWHERE } else { base } }
+        let chunk = if Control::buffer(state) == 0 { 0 } else { control.buffer_nodes / CHUNK_NODES };
+        Self::at(if state == 0 { NOWHERE } else { chunk })
+    }
+
+    #[inline(always)]
+    fn at(chunk: u32) -> Option<Self> {
+        IMAGE.get(chunk).map(|first| Self { chunk, first })
     }
 }
 
-impl Nodes for Image {
+impl Image {
+    /// A node of the first chunk.
+    #[inline(always)]
+    fn near(&self, index: u32) -> Option<&'static Node> {
+        // Compared as it is used: the verifier bounds the register that it sees compared.
+        let index = opaque(index as usize);
+        if index < CHUNK_NODES as usize { self.first.get(index) } else { None }
+    }
+}
+
+/// An image as the functions see it that search it.
+struct Whole(Image);
+
+impl Nodes for Whole {
     #[inline(always)]
     fn node(&self, index: u32) -> Option<&Node> {
-        IMAGE.get(self.base.wrapping_add(index))
+        let Self(image) = self;
+        if let Some(node) = image.near(index) {
+            return Some(node);
+        }
+        let chunk = IMAGE.get(image.chunk.wrapping_add(index / CHUNK_NODES))?;
+        chunk.get((index % CHUNK_NODES) as usize)
     }
 
     #[inline(always)]
     fn class_of(&self, set: u32, address: Addr) -> u64 {
-        image_class(self.base, set, address.hi(), address.lo())
-    }
-
-    #[inline(always)]
-    fn answer(&self, set: u32, address: Addr, selector: u32) -> u64 {
-        image_answer(self.base, set, address.hi(), address.lo(), selector)
-    }
-
-    #[inline(always)]
-    fn key_v4(&self, keys: u32, key_nodes: u32, address: u32) -> u32 {
-        image_key_v4(self.base, keys, key_nodes, address)
+        image_class(self.0.chunk, set, address.hi(), address.lo())
     }
 
     #[inline(always)]
     fn key_v6(&self, keys: u32, key_nodes: u32, half: u64) -> u32 {
-        image_key_v6(self.base, keys, key_nodes, half)
+        image_key_v6(self.0.chunk, keys, key_nodes, half)
+    }
+}
+
+impl Nodes for Image {
+    /// The programs themselves read the header and a zone, which lie at the beginning.
+    #[inline(always)]
+    fn node(&self, index: u32) -> Option<&Node> {
+        self.near(index)
+    }
+
+    #[inline(always)]
+    fn class_of(&self, set: u32, address: Addr) -> u64 {
+        image_class(self.chunk, set, address.hi(), address.lo())
+    }
+
+    #[inline(always)]
+    fn answer(&self, set: u32, address: Addr, selector: u32) -> u64 {
+        image_answer(self.chunk, set, address.hi(), address.lo(), selector)
     }
 }
 
 impl Network for Image {
     #[inline(always)]
     fn network(&self, packet: &Packet, payload: Payload, way: Way) -> AnswerBits {
-        AnswerBits(image_network(packet, self.base, payload.0.into(), way.to_bits()))
+        AnswerBits(image_network(packet, self.chunk, payload.0.into(), way.to_bits()))
     }
 }
 
@@ -182,6 +228,25 @@ impl Memory for Flows {
     #[inline(always)]
     fn lookup(&self, _context: &Context<'_>, packet: &Packet, way: Way) -> Place {
         Place(flow_lookup(packet, way.to_bits()))
+    }
+
+    #[inline(always)]
+    fn track(&self, _context: &Context<'_>, packet: &Packet, way: Way, terms: Terms, bytes: u64) -> Tracked {
+        Tracked(flow_track(packet, way.to_bits(), terms.0, bytes))
+    }
+
+    #[inline(always)]
+    fn enter(
+        &self,
+        _context: &Context<'_>,
+        packet: &Packet,
+        way: Way,
+        admission: Admission,
+        bytes: u64,
+    ) -> bool {
+        let Admission { rule, generation } = admission;
+        let way_and_rule = u64::from(way.to_bits()) | u64::from(rule) << 32;
+        flow_enter(packet, way_and_rule, generation, bytes) != 0
     }
 
     #[inline(always)]
@@ -247,36 +312,39 @@ impl Memory for Flows {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn image_class(base: u32, set: u32, high: u64, low: u64) -> u64 {
-    image::class_of(&Image { base }, set, Addr::v6(high, low))
+extern "C" fn image_class(chunk: u32, set: u32, high: u64, low: u64) -> u64 {
+    match Image::at(chunk) {
+        Some(image) => image::class_of(&Whole(image), set, Addr::v6(high, low)),
+        None => image::CORRUPT,
+    }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn image_answer(base: u32, set: u32, high: u64, low: u64, selector: u32) -> u64 {
-    image::answer(&Image { base }, set, Addr::v6(high, low), selector)
+extern "C" fn image_answer(chunk: u32, set: u32, high: u64, low: u64, selector: u32) -> u64 {
+    match Image::at(chunk) {
+        Some(image) => image::answer(&Whole(image), set, Addr::v6(high, low), selector),
+        None => image::CORRUPT,
+    }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn image_key_v4(base: u32, keys: u32, key_nodes: u32, address: u32) -> u32 {
-    image::key_v4(&Image { base }, keys, key_nodes, address)
+extern "C" fn image_key_v6(chunk: u32, keys: u32, key_nodes: u32, half: u64) -> u32 {
+    match Image::at(chunk) {
+        Some(image) => image::key_v6(&Whole(image), keys, key_nodes, half),
+        None => image::NO_KEY,
+    }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn image_key_v6(base: u32, keys: u32, key_nodes: u32, half: u64) -> u32 {
-    image::key_v6(&Image { base }, keys, key_nodes, half)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn image_network(packet: *const Packet, base: u32, payload: u32, way: u32) -> u32 {
+extern "C" fn image_network(packet: *const Packet, chunk: u32, payload: u32, way: u32) -> u32 {
     // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
-    let Some(packet) = (unsafe { packet.as_ref() }) else {
+    let (Some(packet), Some(image)) = (unsafe { packet.as_ref() }, Image::at(chunk)) else {
         return AnswerBits::pack(Err(DropReason::PolicyUnavailable)).0;
     };
-    network::answer(&Image { base }, packet, Payload(payload as u16), Way::from_bits(way)).0
+    network::answer(&Whole(image), packet, Payload(payload as u16), Way::from_bits(way)).0
 }
 
 #[unsafe(no_mangle)]
@@ -287,6 +355,28 @@ extern "C" fn flow_lookup(packet: *const Packet, way: u32) -> u64 {
         return Place::NOWHERE.0;
     };
     table::search(&Flows, &context(control), &Way::from_bits(way).key(packet)).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_track(packet: *const Packet, way: u32, terms: u64, bytes: u64) -> u64 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
+        return Tracked::NOTHING.0;
+    };
+    track::track(&Flows, &context(control), packet, Way::from_bits(way), Terms(terms), bytes).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_enter(packet: *const Packet, way_and_rule: u64, generation: u64, bytes: u64) -> u32 {
+    // SAFETY: as in `flow_lookup`.
+    let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
+        return 0;
+    };
+    let way = Way::from_bits(way_and_rule as u32);
+    let admission = Admission { rule: (way_and_rule >> 32) as u32, generation };
+    open::enter(&Flows, &context(control), packet, way, admission, bytes).into()
 }
 
 #[unsafe(no_mangle)]

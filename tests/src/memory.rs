@@ -175,7 +175,7 @@ impl UserSpace {
         let mut packet = Packet::default();
         let payload = parse(&cursor, LinkLayer::Ethernet, 0, &mut packet);
         let tables = Tables {
-            nodes: image,
+            nodes: Some(image),
             memory: &self.memory,
             control: &self.control,
             generation: self.generation,

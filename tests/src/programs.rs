@@ -15,6 +15,7 @@ use sg_agent::image::Image;
 use sg_common::{
     abi::{ATTACHMENT_SLOTS, COUNTER_SLOTS, Control, counter_index, map},
     flow::{SLOTS, Timeout},
+    image::{CHUNK_NODES, Node},
     tuple::Direction,
 };
 
@@ -25,6 +26,9 @@ pub mod tables;
 
 /// The interface that test-run gives a packet: loopback, in every network namespace.
 pub const IFINDEX: u32 = 1;
+
+/// 64-bit words of a node.
+const NODE_WORDS: usize = size_of::<Node>() / 8;
 
 /// How large the maps are made.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +57,7 @@ impl Programs {
     pub fn load(object: &[u8], sizes: Sizes) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         loader
-            .map_max_entries(map::IMAGE, sizes.nodes * 2)
+            .map_max_entries(map::IMAGE, sizes.nodes.div_ceil(CHUNK_NODES) * 2)
             .map_max_entries(map::FLOW_BUCKETS, sizes.buckets)
             .map_max_entries(map::FLOW_ENTRIES, sizes.buckets * SLOTS)
             .map_max_entries(map::COUNTERS, 2 * COUNTER_SLOTS)
@@ -74,7 +78,7 @@ impl Programs {
             fallback_at: Control::NEVER,
             unlocked_until: 0,
             hash_keys: HASH_KEYS,
-            buffer_nodes: sizes.nodes,
+            buffer_nodes: sizes.nodes.next_multiple_of(CHUNK_NODES),
             bucket_mask: sizes.buckets - 1,
             timeouts: [1 << 24; 8],
             events: 0,
@@ -125,9 +129,12 @@ impl Programs {
     pub fn publish(&mut self, image: &Image, generation: u64) -> Result<()> {
         let buffer = (generation & 1) as u32;
         let base = buffer * self.control.buffer_nodes;
-        let mut nodes = Array::<_, [u32; 16]>::try_from(self.map(map::IMAGE)?)?;
-        for (index, node) in (base..).zip(image.nodes()) {
-            nodes.set(index, node.words, 0)?;
+        let words = 2 * self.control.buffer_nodes as usize * NODE_WORDS;
+        let memory = self.mapping(map::IMAGE, words)?;
+        let written = memory.words().iter().skip(base as usize * NODE_WORDS);
+        let pairs = image.nodes().iter().flat_map(|node| node.words.as_chunks::<2>().0);
+        for (word, [low, high]) in written.zip(pairs) {
+            word.store(u64::from(*low) | u64::from(*high) << 32);
         }
         self.control.state = Control::state_of(generation, buffer);
         self.write_control()

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sg_common::{
     addr::{Family, Prefix},
-    image::{ETHERTYPES_MAX, MACS_MAX, Node, flag, rule_set_slot, zone_word},
+    image::{ETHERTYPES_MAX, MACS_MAX, Node, ZONES, flag, rule_set_slot, zone_mark, zone_word},
     tuple::Direction,
 };
 
@@ -216,17 +216,18 @@ impl<'a> Build<'a> {
         let Self { mut stats, arena, zones, .. } = self;
         stats.classes = arena.classes();
         let (mut nodes, first_set) = arena.finish().map_err(|_| refusal)?;
-        for (node, zone) in nodes[1..].iter_mut().zip(&zones) {
-            *node = zone.to_node(first_set);
+        for ((number, zone), node) in (0..).zip(&zones).zip(&mut nodes[ZONES as usize..]) {
+            *node = zone.to_node(number, first_set);
         }
         Ok(Image::seal(nodes, zones.len(), stats))
     }
 }
 
 impl ZoneRecord {
-    /// The record, when rule set 0 has half number `first_set`.
-    fn to_node(&self, first_set: u32) -> Node {
+    /// The record of zone `number`, when rule set 0 has half number `first_set`.
+    fn to_node(&self, number: u32, first_set: u32) -> Node {
         let mut node = Node::ZERO;
+        node.words[zone_word::MARK] = zone_mark(number);
         let half = |set: &RuleSet| set.map_or(0, |set| first_set + set);
         node.words[zone_word::FLAGS] = self.flags;
         for (word, set) in node.words[zone_word::RULE_SETS..].iter_mut().zip(&self.rule_sets) {

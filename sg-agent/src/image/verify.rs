@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use sg_common::image::{
-    Header, KEYS_V4, KEYS_V6, LEVELS_V4, LEVELS_V6, Node, SELECTOR_LEVELS, class_word, rule_set_word,
-    zone_word,
+    Header, KEYS_V4, KEYS_V6, LEVELS_V4, LEVELS_V6, Node, SELECTOR_LEVELS, ZONES, class_word, rule_set_word,
+    zone_mark, zone_word,
 };
 
 use super::digest;
@@ -57,7 +57,13 @@ pub fn verify(nodes: &[Node]) -> Result<Header, Invalid> {
         return Err(Invalid::Digest);
     }
     let mut check = Check { nodes, seen: HashSet::new() };
-    for zone in check.range("zone", header.zones, header.zone_count)? {
+    if header.zones != ZONES {
+        return Err(Invalid::Reference { what: "zone", number: header.zones });
+    }
+    for (number, zone) in (0..).zip(check.range("zone", header.zones, header.zone_count)?) {
+        if zone.words[zone_word::MARK] != zone_mark(number) {
+            return Err(Invalid::Reference { what: "zone", number });
+        }
         let sets = &zone.words[zone_word::RULE_SETS..zone_word::ETHERTYPES];
         for (place, set) in sets.iter().enumerate().filter(|(_, set)| **set != 0) {
             // Rule sets and own addresses both alternate between IPv4 and IPv6.

@@ -10,6 +10,7 @@ use aya::{
 use sg_common::{
     abi::{COUNTER_SLOTS, map, program},
     flow::SLOTS,
+    image::CHUNK_NODES,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -52,7 +53,8 @@ impl MapSizes {
         const MOST_BUCKETS: u32 = 1 << 26;
         const PAGE: u32 = 4096;
         Self {
-            buffer_nodes: sizes.image_nodes.max(1),
+            // In whole elements of the map.
+            buffer_nodes: sizes.image_nodes.max(1).next_multiple_of(CHUNK_NODES),
             // Two buckets at least, so that a flow has a choice.
             buckets: sizes.flows.div_ceil(SLOTS).clamp(2, MOST_BUCKETS).next_power_of_two(),
             zones: sizes.zones.max(1),
@@ -70,7 +72,7 @@ impl MapSizes {
             })
         };
         Ok([
-            (map::IMAGE, fits("the number of nodes", u64::from(self.buffer_nodes) * 2)?),
+            (map::IMAGE, self.buffer_nodes / CHUNK_NODES * 2),
             (map::FLOW_BUCKETS, self.buckets),
             (map::FLOW_ENTRIES, fits("the number of flows", u64::from(self.buckets) * u64::from(SLOTS))?),
             (

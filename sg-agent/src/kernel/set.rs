@@ -4,7 +4,7 @@
 //! another set ([`super::replace`]).
 
 use std::{
-    fs,
+    fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -17,7 +17,7 @@ use sg_common::{
     abi::{ATTACHMENT_SLOTS, Attachment, COUNTER_SLOTS, Control, Counter, RuleCounter, map, program},
     audited::{Key, Seen},
     flow::{Bucket, Datagram, Entry, SLOTS, datagram::DATAGRAMS},
-    image::Node,
+    image::{CHUNK_NODES, Chunk},
     unlock::Unlocks,
 };
 
@@ -124,7 +124,7 @@ impl Set {
             None => Ok(open_program(&folder, program::XDP)?),
         };
         let (control, _) = mapped::<Control, _>(&folder, map::CONTROL)?;
-        let (image, _) = mapped::<Node, _>(&folder, map::IMAGE)?;
+        let image = mapped_parts::<Chunk, _>(&folder, map::IMAGE, CHUNK_NODES)?;
         let (buckets, bucket_count) = mapped::<Bucket, _>(&folder, map::FLOW_BUCKETS)?;
         let (entries, entry_count) = mapped::<Entry, _>(&folder, map::FLOW_ENTRIES)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
@@ -258,6 +258,19 @@ pub(crate) fn mapped<V, T: super::memory::Shared>(
     let mapping = Mapping::open(data.fd().as_fd(), count)
         .map_err(|error| KernelError::system("map", map_path(folder, name).display(), error))?;
     Ok((mapping, count))
+}
+
+/// A map whose values are `parts` times a `T` each, mapped into memory.
+fn mapped_parts<V, T: super::memory::Shared>(
+    folder: &Path,
+    name: &str,
+    parts: u32,
+) -> Result<Mapping<T>, KernelError> {
+    let (data, count) = open_map::<V>(folder, name, MapType::Array)?;
+    debug_assert_eq!(size_of::<V>(), size_of::<T>() * parts as usize, "{name}");
+    let failed = |error| KernelError::system("map", map_path(folder, name).display(), error);
+    let count = count.checked_mul(parts).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    Mapping::open(data.fd().as_fd(), count).map_err(failed)
 }
 
 fn open_counters<V, const WORDS: usize>(folder: &Path, name: &str) -> Result<Counters<WORDS>, KernelError> {

@@ -23,7 +23,7 @@ use std::{
 use super::*;
 use crate::{
     flow::tests::{Heap, Seen},
-    image::{Header, class_word, rule_set_word, zone_word},
+    image::{Header, class_word, rule_set_word, zone_mark, zone_word},
     verdict::RuleNumber,
     wire::Transport,
 };
@@ -107,6 +107,7 @@ impl Policy {
     fn image(&self) -> Vec<Node> {
         let mut nodes = vec![Node::ZERO; 1 + ZONES as usize];
         let mut zone = Node::ZERO;
+        zone.words[zone_word::MARK] = zone_mark(ZONE);
         zone.words[zone_word::FLAGS] = self.flags;
         for direction in Direction::ALL {
             for family in Family::ALL {
@@ -288,7 +289,7 @@ impl World {
         bytes: u64,
     ) -> Outcome {
         let tables = Tables {
-            nodes: &self.nodes[..],
+            nodes: Some(&self.nodes[..]),
             memory: &self.heap,
             control: &self.control,
             generation: self.generation,

@@ -65,7 +65,7 @@ pub fn follow<M: Memory + ?Sized>(
 
 /// Moves the flow on from `step.state`. `false`: another CPU's change was faster.
 #[inline(always)]
-fn move_on(found: &Found<'_>, context: &Context<'_>, packet: &Packet, step: Step) -> bool {
+pub(super) fn move_on(found: &Found<'_>, context: &Context<'_>, packet: &Packet, step: Step) -> bool {
     let Step { state, direction, .. } = step;
     if state.is_revoked() {
         return found.touch(state, context);

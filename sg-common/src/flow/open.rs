@@ -47,6 +47,9 @@ pub fn open<M: Memory + ?Sized>(
     admission: Admission,
     bytes: u64,
 ) -> Opened {
+    if memory.enter(context, packet, way, admission, bytes) {
+        return Opened::NEW;
+    }
     // Of all others none is there: they have been looked for.
     let is_syn = packet.transport.protocol == Protocol::TCP.0 && packet.tcp_flags & tcp_flag::SYN != 0;
     for _ in 0..ATTEMPTS {
@@ -75,6 +78,23 @@ pub fn open<M: Memory + ?Sized>(
     Opened::FULL
 }
 
+/// Enters the flow of `packet` where it is at once clear that there is none and where there is room, as
+/// [`table::settle`] tells. `false`: nothing was done.
+#[inline(always)]
+pub fn enter<M: Memory + ?Sized>(
+    memory: &M,
+    context: &Context<'_>,
+    packet: &Packet,
+    way: Way,
+    admission: Admission,
+    bytes: u64,
+) -> bool {
+    let key = way.key(packet);
+    let place = table::settle(memory, context, &key);
+    place != Place::NOWHERE
+        && table::write(memory, place, context.now, &key, &opening(packet, way, admission, bytes))
+}
+
 /// Writes the flow of `packet` into the busy slot at `place`. `false`: there is no such slot.
 #[inline(always)]
 pub fn write<M: Memory + ?Sized>(
@@ -86,9 +106,15 @@ pub fn write<M: Memory + ?Sized>(
     admission: Admission,
     bytes: u64,
 ) -> bool {
+    table::write(memory, place, context.now, &way.key(packet), &opening(packet, way, admission, bytes))
+}
+
+/// What the flow begins with.
+#[inline(always)]
+fn opening(packet: &Packet, way: Way, admission: Admission, bytes: u64) -> Opening {
     let Admission { rule, generation } = admission;
     let selector = identity::selector(packet);
-    let opening = Opening {
+    Opening {
         state: match selector.table {
             Table::Tcp => FlowState::Opening,
             Table::Udp => FlowState::UdpOneWay,
@@ -101,8 +127,7 @@ pub fn write<M: Memory + ?Sized>(
         selector,
         bytes,
         next_sequence: next_sequence(packet),
-    };
-    table::write(memory, place, context.now, &way.key(packet), &opening)
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use super::{
     follow::{self, Step},
     identity::Way,
     open::{self, Admission},
+    track::{self, Terms, Tracked},
 };
 use crate::{
     tuple::{Direction, Selector},
@@ -36,7 +37,7 @@ use crate::{
     wire::{Packet, ReadingBits},
 };
 
-pub use room::{AT_ONCE, claim, rank, reserve};
+pub use room::{AT_ONCE, claim, rank, reserve, settle};
 
 /// Whoever holds the buckets and entries: maps in the kernel, slices in memory.
 pub trait Memory {
@@ -71,6 +72,25 @@ pub trait Memory {
     #[inline(always)]
     fn lookup(&self, context: &Context<'_>, packet: &Packet, way: Way) -> Place {
         search(self, context, &way.key(packet))
+    }
+
+    /// [`track::track`] in this memory, likewise.
+    #[inline(always)]
+    fn track(&self, context: &Context<'_>, packet: &Packet, way: Way, terms: Terms, bytes: u64) -> Tracked {
+        track::track(self, context, packet, way, terms, bytes)
+    }
+
+    /// [`open::enter`] in this memory, likewise.
+    #[inline(always)]
+    fn enter(
+        &self,
+        context: &Context<'_>,
+        packet: &Packet,
+        way: Way,
+        admission: Admission,
+        bytes: u64,
+    ) -> bool {
+        open::enter(self, context, packet, way, admission, bytes)
     }
 
     /// A busy slot for the flow of a packet, likewise.

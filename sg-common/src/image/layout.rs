@@ -7,7 +7,18 @@ use crate::{addr::Family, tuple::Direction, verdict::RuleNumber};
 pub const MAGIC: u32 = 0x6d69_6773;
 
 /// The version of the layout in this module.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The node of zone 0, right behind the header: a lookup need not read the header to find it.
+pub const ZONES: u32 = 1;
+
+/// What the record of zone `number` is marked with: nothing else is, so that a node which is none, or
+/// of another version, is not taken for one.
+#[inline(always)]
+#[must_use]
+pub const fn zone_mark(number: u32) -> u32 {
+    (MAGIC ^ VERSION << 8).wrapping_add(number)
+}
 
 /// IPv4 keys in a node.
 pub const KEYS_V4: u32 = 16;
@@ -23,6 +34,13 @@ pub const LEAF_RANGES: usize = 10;
 pub const INNER_ENDS: usize = 30;
 /// Inner levels of a selector tree: room for 297 910 ranges, four times what 16 bits can tell apart.
 pub const SELECTOR_LEVELS: u32 = 3;
+
+/// Nodes in an element of the image map. A program looks an element up, and what is within it is then
+/// only an offset away: the size is the largest that Linux 6.1 lets a value have, 4 MiB.
+pub const CHUNK_NODES: u32 = 1 << 16;
+
+/// An element of the image map.
+pub type Chunk = [Node; CHUNK_NODES as usize];
 
 /// Sixty-four bytes of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +135,7 @@ pub mod flag {
     pub const OPEN_UDP: u32 = 1 << 12;
 }
 
-/// Words of a zone node: flags, four rule sets, own IPv4 and IPv6 addresses, EtherTypes.
+/// Words of a zone node: flags, four rule sets, own IPv4 and IPv6 addresses, EtherTypes, its mark.
 pub mod zone_word {
     /// Bits of [`super::flag`].
     pub const FLAGS: usize = 0;
@@ -131,6 +149,8 @@ pub mod zone_word {
     /// Node number of the instance's Ethernet addresses, or 0 where any may be used: up to eight,
     /// two words each, the high 16 bits first. The first is repeated where there are fewer.
     pub const MACS: usize = 11;
+    /// [`super::zone_mark`].
+    pub const MARK: usize = 15;
 }
 
 /// The most Ethernet addresses that a zone can list.

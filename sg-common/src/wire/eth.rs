@@ -53,7 +53,7 @@ pub(super) fn parse<C: Cursor>(
 
 /// The Ethernet address at `at`, in the low 48 bits.
 #[inline(always)]
-fn mac<B: Bytes>(bytes: B, at: usize) -> u64 {
+pub(super) fn mac<B: Bytes>(bytes: B, at: usize) -> u64 {
     u64::from(bytes.u16(at)) << 32 | u64::from(bytes.u32(at + 2))
 }
 

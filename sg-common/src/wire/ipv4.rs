@@ -44,12 +44,14 @@ pub(super) fn parse<C: Cursor>(
     packet.hop_limit = header.u8(8);
     packet.end = (offset + length) as u32;
     packet.transport.protocol = header.u8(9);
-    packet.fragment_protocol = packet.transport.protocol;
-    packet.fragment_id = header.u16(4).into();
     packet.fragment_offset = fragment & 0x1fff;
     packet.is_wrapped = fragment & 0x3fff != 0;
+    if packet.is_wrapped {
+        packet.fragment_protocol = packet.transport.protocol;
+        packet.fragment_id = header.u16(4).into();
+    }
     packet.is_first_fragment = fragment & 0x3fff == MORE_FRAGMENTS;
-    if is_martian(packet) {
+    if is_martian(packet.source, packet.destination) {
         return Err(Unreadable::drop(DropReason::Martian));
     }
     if header_length > HEADER {
@@ -99,11 +101,10 @@ pub(super) fn options<C: Cursor>(cursor: &C, start: usize, end: usize) -> Result
 /// Whether no host may send from, or to, such an address. `0.0.0.0` as a source is left to the
 /// transport, which knows whether it is DHCP.
 #[inline(always)]
-const fn is_martian(packet: &Packet) -> bool {
+pub(super) const fn is_martian(source: Addr, destination: Addr) -> bool {
     const LOOPBACK: u32 = 127;
     const MULTICAST: u32 = 0xe;
-    let source = packet.source.v4_bits();
-    let destination = packet.destination.v4_bits();
+    let (source, destination) = (source.v4_bits(), destination.v4_bits());
     source >> 24 == LOOPBACK
         || source >> 28 == MULTICAST
         || source == u32::MAX

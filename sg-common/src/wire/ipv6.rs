@@ -40,7 +40,7 @@ pub(super) fn parse<C: Cursor>(
     packet.destination = Addr::v6(header.u64(24), header.u64(32));
     packet.hop_limit = header.u8(7);
     packet.end = end as u32;
-    if is_martian(packet) {
+    if is_martian(packet.source, packet.destination) {
         return Err(Unreadable::drop(DropReason::Martian));
     }
     let Chain { protocol, at, fragment_at } = chain(cursor, header.u8(6), offset + HEADER, end)?;
@@ -204,8 +204,7 @@ pub fn extension<C: Cursor>(cursor: &C, kind: u8, at: usize) -> ExtensionBits {
 /// Whether no host may send from, or to, such an address. `::` as a source is left to the
 /// transport, which knows whether it is address detection or listener discovery.
 #[inline(always)]
-const fn is_martian(packet: &Packet) -> bool {
-    let (source, destination) = (packet.source, packet.destination);
+pub(super) const fn is_martian(source: Addr, destination: Addr) -> bool {
     source.hi() >> 56 == 0xff
         || source.is_v4()
         || (source.hi() == 0 && source.lo() == 1)

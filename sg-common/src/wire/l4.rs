@@ -4,9 +4,9 @@ use super::{Bytes, Cursor, MALFORMED, Packet, Payload, QuoteBits, Transport, Unr
 use crate::{addr::Addr, tuple::Protocol, verdict::DropReason};
 
 /// Octets of a TCP header without options.
-const TCP_HEADER: usize = 20;
+pub(super) const TCP_HEADER: usize = 20;
 /// Octets of a UDP header, and of an ICMP header with its identifier.
-const SHORT_HEADER: usize = 8;
+pub(super) const SHORT_HEADER: usize = 8;
 /// ICMP multicast listener reports: from an address that is not yet assigned they come from `::`.
 const LISTENER_DISCOVERY: [u8; 4] = [130, 131, 132, 143];
 const ROUTER_SOLICITATION: u8 = 133;

@@ -50,7 +50,7 @@ impl Programs {
         })
     }
 
-    fn mapping(&mut self, name: &str, words: usize) -> Result<Mapping> {
+    pub(super) fn mapping(&mut self, name: &str, words: usize) -> Result<Mapping> {
         let Map::Array(data) = self.map(name)? else { bail!("map {name} is no array") };
         Mapping::open(data.fd().as_fd(), words).with_context(|| format!("map {name} into memory"))
     }

@@ -242,9 +242,11 @@ fn zones_never_see_each_others_flows() {
     let mut world = https_in();
     world.connect(Inbound, 443, 40_000, 9);
     let elsewhere = ZONE + 1;
-    world.nodes[1 + elsewhere as usize] = Node::ZERO;
+    let record = &mut world.nodes[1 + elsewhere as usize];
+    *record = Node::ZERO;
+    record.words[zone_word::MARK] = zone_mark(elsewhere);
     let tables = Tables {
-        nodes: &world.nodes[..],
+        nodes: Some(&world.nodes[..]),
         memory: &world.heap,
         control: &world.control,
         generation: world.generation,
@@ -292,10 +294,11 @@ fn a_packet_moves_its_flow_on_once_and_again_where_another_cpu_was_faster() {
         let World { nodes, heap, control, generation, now, .. } = world;
         let memory = Counted(heap, is_first, core::cell::RefCell::default());
         let tables = Tables {
-            nodes: &nodes[..],
+            nodes: Some(&nodes[..]),
             memory: &memory,
             control: &control,
-            generation,
+            // Of an older generation, so that it is judged and then moved on.
+            generation: generation + 1,
             jiffies: crate::abi::jiffies(now),
             is_guest: false,
         };

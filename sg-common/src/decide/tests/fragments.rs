@@ -145,8 +145,9 @@ fn datagrams_are_told_apart_by_zone() {
     let packet = udp(Inbound, 53, 40_000);
     assert_eq!(world.judge(Inbound, first(packet)), "rule 1, opened");
     world.nodes[2 + ZONE as usize] = world.nodes[1 + ZONE as usize];
+    world.nodes[2 + ZONE as usize].words[zone_word::MARK] = zone_mark(ZONE + 1);
     let tables = Tables {
-        nodes: &world.nodes[..],
+        nodes: Some(&world.nodes[..]),
         memory: &world.heap,
         control: &world.control,
         generation: world.generation,

@@ -7,9 +7,9 @@ fn without_an_image_nothing_passes() {
     let packet = tcp(Inbound, 443, 40_000, SYN);
     for (what, break_it) in [
         ("no nodes", (|nodes| nodes.clear()) as fn(&mut Vec<Node>)),
-        ("not an image", |nodes| nodes[0].words[0] += 1),
-        ("another version", |nodes| nodes[0].words[1] += 1),
-        ("too few zones", |nodes| nodes[0].words[4] = ZONE),
+        ("not a zone's record", |nodes| nodes[1 + ZONE as usize].words[zone_word::MARK] = 0),
+        ("another zone's", |nodes| nodes[1 + ZONE as usize].words[zone_word::MARK] += 1),
+        ("another version's", |nodes| nodes[1 + ZONE as usize].words[zone_word::MARK] ^= 1 << 8),
         ("the zone is cut off", |nodes| nodes.truncate(1 + ZONE as usize)),
     ] {
         let mut world = World::new(&[anyone(Inbound, Table::Tcp, 443)][..]);

@@ -176,6 +176,10 @@ impl Memory for Contended {
         self.0.entry(index)
     }
 
+    fn enter(&self, _: &Context<'_>, _: &Packet, _: Way, _: Admission, _: u64) -> bool {
+        false
+    }
+
     fn write(&self, _: &Context<'_>, place: Place, _: &Packet, _: Way, _: Admission, _: u64) -> bool {
         assert_ne!(place, Place::NOWHERE, "there was something to take");
         false

@@ -33,6 +33,29 @@ pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &Flow
     Place::NOWHERE
 }
 
+/// Makes a slot busy for a flow of `key` where that is done at once: no slot of its two buckets has the
+/// key's tag, so that none holds its flow, and the first has room. Else [`Place::NOWHERE`], and
+/// [`reserve`] finds one.
+///
+/// Where there is room, the first bucket is taken, so that most lookups read no other. It is left a
+/// quarter free, as long as the second may be emptier.
+#[inline(always)]
+pub fn settle<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
+    let place = Choice::of(*key, context);
+    let (Some(first), Some(second)) = (memory.bucket(place.first), memory.bucket(place.second)) else {
+        return Place::NOWHERE;
+    };
+    let mut free = matches(first, 0);
+    if matches(first, place.tag) | matches(second, place.tag) != 0 {
+        return Place::NOWHERE;
+    }
+    let slot = lowest_slot(free) & (SLOTS - 1);
+    for _ in 0..SLOTS / 4 - 1 {
+        free &= free.wrapping_sub(1);
+    }
+    if free == 0 { Place::NOWHERE } else { claim(memory, context, place.first * SLOTS + slot, place.tag) }
+}
+
 /// What stands for no entry.
 const NOWHERE: u32 = u32::MAX;
 
@@ -84,6 +107,9 @@ fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, first: u32, sec
         let bucket = if number < SLOTS { first } else { second };
         let index = bucket * SLOTS + (number & (SLOTS - 1));
         let rank = memory.rank(context, index);
+        if rank == AT_ONCE {
+            return index;
+        }
         // Without a branch, which the verifier would have to follow both ways at each slot.
         let is_better = below(best_rank, rank);
         best_rank = pick(is_better, rank, best_rank);

@@ -93,8 +93,9 @@ pub(crate) fn cases(is_short: bool) -> Vec<Case> {
     all
 }
 
-/// A flow table that a million flows do not fill.
-const BUCKETS: u32 = (1 << 21) / SLOTS;
+/// The flow table as the agent makes it unless told otherwise, and one that a million flows do not fill.
+const FLOWS: u32 = 1 << 18;
+const FLOWS_OF_A_MILLION: u32 = 1 << 21;
 const EMPTY: &str = "sg_bench_empty";
 const FULL: &str = "sg_bench_xdp";
 
@@ -118,8 +119,13 @@ impl<'a> Bench<'a> {
     pub(crate) fn measure(&mut self, case: &Case) -> Result<Figure> {
         let image = image(case)?;
         let nodes = image.nodes().len() as u32;
+        let capacity = match case.kind {
+            Kind::Established(flows) if flows > FLOWS / 2 => FLOWS_OF_A_MILLION,
+            Kind::New => FLOWS_OF_A_MILLION,
+            Kind::Denied | Kind::Established(_) => FLOWS,
+        };
         let mut programs =
-            Programs::load(self.object, Sizes { nodes, buckets: BUCKETS, rules: case.rules + 1 })?;
+            Programs::load(self.object, Sizes { nodes, buckets: capacity / SLOTS, rules: case.rules + 1 })?;
         programs.publish(&image, 1)?;
         let frame = frame(case);
         let (span, scatter, repeat) = match case.kind {

@@ -32,7 +32,7 @@ fn run() -> Result<()> {
     let asked_for = |name: &str| env::args().any(|argument| argument == name);
     let is_short = asked_for("--short");
     let cases = if asked_for("--changes") { Vec::new() } else { packets(is_short)? };
-    let changes = changes(is_short)?;
+    let changes = if env::var("SG_CASE").is_ok() { Vec::new() } else { changes(is_short)? };
     let report = json!({"cases": cases, "changes": changes});
     fs::write("target/bench.json", serde_json::to_string_pretty(&report)?).context("target/bench.json")
 }
@@ -42,11 +42,18 @@ fn packets(is_short: bool) -> Result<Vec<serde_json::Value>> {
     let path = env::var("SG_BENCH_OBJECT")
         .context("SG_BENCH_OBJECT is not set; `cargo xtask bench` builds the object and sets it")?;
     let object = fs::read(&path).with_context(|| path.clone())?;
-    let mut bench = Bench::new(&object, if is_short { 3 } else { 7 });
+    let rounds =
+        env::var("SG_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(if is_short { 3 } else { 7 });
+    let mut bench = Bench::new(&object, rounds);
     let mut out = std::io::stdout();
     let mut figures: Vec<Figure> = Vec::new();
     let mut section = "";
     for case in cases(is_short) {
+        if let Ok(filter) = env::var("SG_CASE") {
+            if !filter.split('|').any(|f| case.title().contains(f)) {
+                continue;
+            }
+        }
         let figure = bench.measure(&case).with_context(|| case.title())?;
         if case.section != section {
             section = case.section;

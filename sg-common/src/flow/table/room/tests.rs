@@ -104,6 +104,42 @@ fn a_free_slot_of_the_emptier_bucket_is_taken() {
 }
 
 #[test]
+fn where_there_is_room_the_first_bucket_is_taken_and_else_nothing_is_done() {
+    // (first bucket's tags, second's, entries' state, whether it is done at once)
+    const FREE: u64 = 0;
+    const TAKEN: u64 = 0x1111_2222_3333_4444;
+    let key = FlowKey([1, 2, 3, 4, 5]);
+    let context = at(1000);
+    let place = Choice::of(key, &context);
+    let mine = place.tag.wrapping_mul(0x0001_0001_0001_0001);
+    for (what, first, second, is_done) in [
+        ("both are free", [FREE; 4], [FREE; 4], true),
+        ("the second is full", [FREE; 4], [TAKEN; 4], true),
+        ("the first is a quarter free", [TAKEN, TAKEN, TAKEN, FREE], [FREE; 4], true),
+        ("the first is less than that free", [TAKEN, TAKEN, TAKEN, TAKEN >> 16], [FREE; 4], false),
+        ("the first is full", [TAKEN; 4], [FREE; 4], false),
+        ("the first may hold its flow", [mine, FREE, FREE, FREE], [FREE; 4], false),
+        ("the second may hold its flow", [FREE; 4], [FREE, FREE, FREE, mine], false),
+    ] {
+        let heap = Heap::new(4);
+        for (bucket, tags) in [(place.first, first), (place.second, second)] {
+            for (word, tags) in heap.buckets[bucket as usize].tags.iter().zip(tags) {
+                word.store(tags);
+            }
+        }
+        let settled = settle(&heap, &context, &key);
+        assert_eq!(settled != Place::NOWHERE, is_done, "{what}");
+        let busy: Vec<_> =
+            heap.entries.iter().enumerate().filter(|(_, entry)| entry.life.load() != 0).collect();
+        assert_eq!(busy.len(), usize::from(is_done), "{what}");
+        if let Some((index, entry)) = busy.first() {
+            assert_eq!(*index as u32 / SLOTS, place.first, "{what}");
+            assert!(Life(entry.life.load()).is_busy(), "{what}");
+        }
+    }
+}
+
+#[test]
 fn every_slot_of_both_buckets_is_asked_whether_it_gives_way() {
     let heap = full();
     assert_eq!(oldest(&heap, &at(50), 1, 3), NOWHERE, "an established flow never does");
