@@ -114,7 +114,7 @@ fn points_into_the_text(diagnostic: &Diagnostic, loaded: &Loaded) {
     assert!(is_inside, "{diagnostic}: there is no such place");
     let shown = &diagnostic.source_line;
     assert!(diagnostic.caret <= shown.chars().count().max(position.column), "{diagnostic}: caret");
-    for text in [&diagnostic.message, shown, &position.file] {
+    for text in [diagnostic.message.as_str(), shown, &position.file] {
         assert!(text.chars().count() <= LONGEST, "{} characters: {text}", text.chars().count());
         assert!(!text.contains(char::is_control), "{text:?}");
     }

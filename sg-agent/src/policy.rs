@@ -4,7 +4,7 @@
 //! [`eval`]. Nothing here knows of files, sockets, clocks or the kernel, and a value of these
 //! types is always valid: every index points at something, every range is in order.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use sg_common::{
     addr::{Family, Prefix},
@@ -36,8 +36,9 @@ pub struct PrefixListIndex(pub usize);
 /// Where something was written: file, line and column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// The document's path, as the user named it; control characters are replaced.
-    pub file: String,
+    /// The document's path, as the user named it; control characters are replaced. All positions of
+    /// one document share it.
+    pub file: Arc<str>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
