@@ -55,7 +55,7 @@ use std::{
 
 use sg_common::abi::Control;
 
-pub(crate) use self::syscall::readiness;
+pub(crate) use self::syscall::{give_back_memory, readiness};
 use self::{
     attachment::Record, grace::Grace, holdings::Holdings, hooks::Held, pins::Pins, presence::Presence,
     set::Set, zones::CleanZones,

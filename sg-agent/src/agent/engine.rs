@@ -51,6 +51,15 @@ pub struct Engine {
     pub(super) trial: Option<Trial>,
     /// What is to be returned to from the next change on, should nobody confirm it.
     pub(super) way_back: Option<WayBack>,
+    /// What changes have left to be done when whoever waits for them has the answer.
+    leftovers: Leftovers,
+}
+
+/// What was in force, to be freed, and whether generations are to be removed from the disk.
+#[derive(Default)]
+struct Leftovers {
+    former: Vec<InForce>,
+    is_changed: bool,
 }
 
 /// The generation in force.
@@ -81,6 +90,7 @@ impl Engine {
             mending: Mending::default(),
             trial: None,
             way_back: None,
+            leftovers: Leftovers::default(),
         };
         engine.open_kernel()?;
         Ok(engine)
@@ -266,7 +276,7 @@ impl Engine {
             self.check(&steps(&placement.requests, attached))?;
         }
         let mut applied = Applied {
-            digest: candidate.submission.digest(),
+            digest: candidate.digest.clone(),
             groups: candidate.counts.groups,
             rules: candidate.counts.rules,
             prefixes: candidate.counts.prefixes,
@@ -290,15 +300,28 @@ impl Engine {
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            if applied.changed
-                && let Err(error) = self.store.prune(applied.generation)
-            {
-                warn!("old generations stay on disk: {error}");
-            }
+            self.leftovers.is_changed |= applied.changed;
         }
         applied.problems.clone_from(&self.problems);
         applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
         Ok(applied)
+    }
+
+    /// Does what can wait until the answer to a change is on its way: removes old generations from the
+    /// disk, and gives back memory.
+    pub fn tidy(&mut self) {
+        let Leftovers { former, is_changed } = std::mem::take(&mut self.leftovers);
+        if former.is_empty() && !is_changed {
+            return;
+        }
+        drop(former);
+        memory::give_back();
+        if let Some(in_force) = &self.in_force
+            && is_changed
+            && let Err(error) = self.store.prune(in_force.record.generation)
+        {
+            warn!("old generations stay on disk: {error}");
+        }
     }
 
     /// Refuses what could not be attached.
@@ -338,12 +361,16 @@ impl Engine {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
         };
         let generation = kernel.generation();
+        let read;
         let recorded = match &self.in_force {
-            Some(in_force) if in_force.record.generation == generation => Some(in_force.record.clone()),
-            _ => self.store.store().record(generation).ok().flatten(),
+            Some(in_force) if in_force.record.generation == generation => Some(&in_force.record),
+            _ => {
+                read = self.store.store().record(generation).ok().flatten();
+                read.as_ref()
+            }
         };
         let is_in_force = generation > 0
-            && recorded.as_ref().is_some_and(|record| record.image == hex(&plan.image.digest()))
+            && recorded.is_some_and(|record| record.image == hex(&plan.image.digest()))
             && (self.in_force.is_some()
                 || kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest()));
         let record = match recorded {
@@ -351,9 +378,9 @@ impl Engine {
                 // The image knows a zone by its number alone: another interface may have it now.
                 clear(kernel, &placement.given, &[])
                     .map_err(|error| Failure::kernel("clear zones", &error))?;
-                let record = plan::record(&candidate, placement, &plan, Entry::of(&old));
+                let record = plan::record(&candidate, placement, &plan, Entry::of(old));
                 // The policy reads otherwise, or an interface has another name.
-                if record != old {
+                if record != *old {
                     self.write(&record, &candidate)?;
                 }
                 record
@@ -365,7 +392,8 @@ impl Engine {
                 record
             }
         };
-        let numbering = plan.renumbered.numbering.clone();
+        let bytes = plan.image.size();
+        let numbering = plan.renumbered.numbering;
         self.before = Before {
             numbering: match &self.trial {
                 Some(trial) => numbering.with(trial.numbering()),
@@ -374,8 +402,8 @@ impl Engine {
             zones: placement.table.clone(),
             is_forgotten: false,
         };
-        self.in_force =
-            Some(InForce { candidate, record, inputs: placement.inputs.clone(), bytes: plan.image.size() });
+        let next = InForce { candidate, record, inputs: placement.inputs.clone(), bytes };
+        self.leftovers.former.extend(self.in_force.replace(next));
         Ok(())
     }
 
