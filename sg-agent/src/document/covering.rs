@@ -175,6 +175,8 @@ pub(super) fn covered(rules: &[Rule], lists: &Lists, left: &mut usize) -> Vec<(u
     let shapes: Vec<_> = rules.iter().map(Shape::new).collect();
     let (index, lengths) = index(&shapes, lists);
     let mut found = Vec::new();
+    // Rules of one list follow each other, or alternate with those of few others.
+    let mut of_lists: HashMap<(PrefixListIndex, Family), Vec<Peer>> = HashMap::new();
     for (number, shape) in shapes.iter().enumerate() {
         if *left == 0 {
             break;
@@ -183,8 +185,19 @@ pub(super) fn covered(rules: &[Rule], lists: &Lists, left: &mut usize) -> Vec<(u
             continue;
         };
         let Some(&(table, first, last)) = shape.services[family as usize].first() else { continue };
-        let by = keys(shape, lists, &lengths, family).into_iter().find_map(|peer| {
-            let intervals = index.get(&(peer, table))?;
+        let own;
+        let first_list = shape.lists(lists, family).next();
+        let keys = match first_list.filter(|_| shape.own[family as usize].is_empty()) {
+            Some(list) => {
+                &*of_lists.entry((list, family)).or_insert_with(|| keys(shape, lists, &lengths, family))
+            }
+            None => {
+                own = keys(shape, lists, &lengths, family);
+                &own
+            }
+        };
+        let by = keys.iter().find_map(|peer| {
+            let intervals = index.get(&(*peer, table))?;
             intervals.around(first, last, left).find_map(|(by, left)| {
                 let other = shapes.get(by).filter(|_| by != number)?;
                 (other.covers(shape, lists, left) && (by < number || !shape.covers(other, lists, left)))

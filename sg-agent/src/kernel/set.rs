@@ -75,7 +75,9 @@ pub(crate) struct Set {
     /// Jiffies a second.
     pub(crate) rate: u32,
     control: Mapping<SharedControl>,
-    pub(crate) image: Mapping<SharedNode>,
+    /// Mapped part by part, where and while somebody looks: it is most of the memory there is.
+    image: MapData,
+    image_nodes: u32,
     pub(crate) buckets: Mapping<Bucket>,
     pub(crate) entries: Mapping<Entry>,
     pub(crate) datagrams: Mapping<Datagram>,
@@ -124,7 +126,7 @@ impl Set {
             None => Ok(open_program(&folder, program::XDP)?),
         };
         let (control, _) = mapped::<Control, _>(&folder, map::CONTROL)?;
-        let (image, _) = mapped::<Node, _>(&folder, map::IMAGE)?;
+        let (image, image_nodes) = open_map::<Node>(&folder, map::IMAGE, MapType::Array)?;
         let (buckets, bucket_count) = mapped::<Bucket, _>(&folder, map::FLOW_BUCKETS)?;
         let (entries, entry_count) = mapped::<Entry, _>(&folder, map::FLOW_ENTRIES)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
@@ -151,6 +153,7 @@ impl Set {
             rate,
             control,
             image,
+            image_nodes,
             buckets,
             entries,
             datagrams,
@@ -182,7 +185,22 @@ impl Set {
 
     /// Nodes of one image buffer.
     pub(crate) fn buffer_nodes(&self) -> u32 {
-        self.image.all().len() as u32 / 2
+        self.image_nodes / 2
+    }
+
+    /// The first `count` nodes of one image buffer, as long as what this gives is held.
+    pub(crate) fn buffer(&self, buffer: u32, count: u32) -> Result<Mapping<SharedNode>, KernelError> {
+        let nodes = self.buffer_nodes();
+        if count > nodes {
+            return Err(KernelError::TooLarge {
+                what: "the number of nodes",
+                found: count.into(),
+                limit: nodes.into(),
+            });
+        }
+        let first = if buffer == 0 { 0 } else { nodes };
+        Mapping::open_part(self.image.fd().as_fd(), first, count)
+            .map_err(|error| KernelError::system("map", map_path(&self.folder, map::IMAGE).display(), error))
     }
 
     /// Zones that have counters.
