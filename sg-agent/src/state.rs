@@ -291,10 +291,15 @@ impl LockedStore {
             // Disks take their time: both are on their way at once, and a record takes its place when
             // its policy is there.
             let store = &self.store;
+            let keep = || keep(store, &record.policy, submission);
             thread::scope(|scope| {
-                let kept = scope.spawn(|| keep(store, &record.policy, submission));
+                let beside = thread::Builder::new().spawn_scoped(scope, keep);
                 let prepared = prepare(&path, record);
-                kept.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                match beside {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                    // Where there is no room for another thread, one after the other.
+                    Err(_) => keep()?,
+                }
                 prepared?.put_in_place()
             })?;
             self.whole.replace(record.policy.clone());

@@ -55,11 +55,13 @@ pub struct Engine {
     leftovers: Leftovers,
 }
 
-/// What was in force, to be freed, and whether generations are to be removed from the disk.
+/// What was in force, to be freed, and whether memory is to be given back and generations are to be
+/// removed from the disk.
 #[derive(Default)]
 struct Leftovers {
     former: Vec<InForce>,
-    is_changed: bool,
+    has_memory: bool,
+    has_generations: bool,
 }
 
 /// The generation in force.
@@ -112,6 +114,8 @@ impl Engine {
         }
         self.before = before(record.as_ref(), &kernel);
         self.in_force = None;
+        // Loading the programs takes more than all else that a small policy does.
+        self.leftovers.has_memory = true;
         Ok(self.kernel.insert(kernel))
     }
 
@@ -300,7 +304,7 @@ impl Engine {
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            self.leftovers.is_changed |= applied.changed;
+            self.leftovers.has_generations |= applied.changed;
         }
         applied.problems.clone_from(&self.problems);
         applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
@@ -310,14 +314,13 @@ impl Engine {
     /// Does what can wait until the answer to a change is on its way: removes old generations from the
     /// disk, and gives back memory.
     pub fn tidy(&mut self) {
-        let Leftovers { former, is_changed } = std::mem::take(&mut self.leftovers);
-        if former.is_empty() && !is_changed {
-            return;
-        }
+        let Leftovers { former, has_memory, has_generations } = std::mem::take(&mut self.leftovers);
         drop(former);
-        memory::give_back();
+        if has_memory {
+            memory::give_back();
+        }
         if let Some(in_force) = &self.in_force
-            && is_changed
+            && has_generations
             && let Err(error) = self.store.prune(in_force.record.generation)
         {
             warn!("old generations stay on disk: {error}");
@@ -404,6 +407,7 @@ impl Engine {
         };
         let next = InForce { candidate, record, inputs: placement.inputs.clone(), bytes };
         self.leftovers.former.extend(self.in_force.replace(next));
+        self.leftovers.has_memory = true;
         Ok(())
     }
 

@@ -11,13 +11,13 @@ use std::{
 
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
 
-mod direct;
-
 use super::{
     diagnostic::quote,
     report::{Mark, Report, lines, small},
     surrogates::Text,
 };
+
+mod direct;
 
 /// A document's values.
 #[derive(Debug)]

@@ -11,6 +11,9 @@ use std::{borrow::Cow, collections::HashSet};
 use super::{Entry, Mark, Node, NodeId, Value};
 use crate::document::{Limits, report::small};
 
+mod flow;
+mod scalar;
+
 /// The longest key: the parser has a limit of its own, not far above.
 const LONGEST_KEY: usize = 1000;
 /// Up to here, comparing each key with each is quicker than hashing them.
@@ -59,9 +62,6 @@ struct Reader<'t, 'l> {
     keys: usize,
     nodes: Vec<Node<'t>>,
 }
-
-/// Where a flow collection is: in a block of this indentation; none at the root.
-type Within = Option<usize>;
 
 impl<'t> Reader<'t, '_> {
     fn document(&mut self) -> Option<NodeId> {
@@ -306,181 +306,6 @@ impl<'t> Reader<'t, '_> {
         self.end_line()?;
         // Further in, it would go on.
         self.column.is_none_or(|next| next <= column).then_some(node)
-    }
-
-    /// A scalar that begins and ends in this line, and whether it has no quotes.
-    fn one_line(&mut self, is_flow: bool) -> Option<(&'t str, bool)> {
-        match self.peek()? {
-            quote @ (b'"' | b'\'') => Some((self.quoted(quote)?, false)),
-            _ => Some((self.plain(is_flow)?, true)),
-        }
-    }
-
-    fn quoted(&mut self, quote: u8) -> Option<&'t str> {
-        let begin = self.at + 1;
-        let rest = self.bytes.get(begin..)?;
-        let length = rest.iter().position(|byte| {
-            *byte == quote || matches!(byte, b'\n') || !byte.is_ascii() || (*byte == b'\\' && quote == b'"')
-        })?;
-        let end = begin + length;
-        // Two single quotes are one that is meant.
-        if self.bytes.get(end) != Some(&quote) || (quote == b'\'' && self.bytes.get(end + 1) == Some(&quote))
-        {
-            return None;
-        }
-        self.at = end + 1;
-        self.text.get(begin..end)
-    }
-
-    fn plain(&mut self, is_flow: bool) -> Option<&'t str> {
-        let begin = self.at;
-        let begins_well = match self.peek()? {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'_' | b'+' | b'~' => true,
-            // `...` ends documents.
-            b'.' => self.second() != Some(b'.'),
-            // So begin `-1` and `::1`.
-            b'-' => self.second()?.is_ascii_alphanumeric(),
-            b':' => self.second() == Some(b':'),
-            _ => false,
-        };
-        if !begins_well {
-            return None;
-        }
-        let mut end = begin;
-        loop {
-            match self.peek() {
-                None | Some(b'\n') => break,
-                Some(b' ') => {
-                    let word = self.at;
-                    self.skip_spaces();
-                    match self.peek() {
-                        None | Some(b'\n' | b'#') => break,
-                        Some(b':') if is_end_of_key(self.second(), is_flow) => break,
-                        Some(b',' | b']' | b'}') if is_flow => break,
-                        // In a flow collection some signs begin something else there.
-                        Some(byte) if is_flow && !byte.is_ascii_alphanumeric() => {
-                            self.at = word;
-                            return None;
-                        }
-                        Some(_) => {}
-                    }
-                }
-                Some(b':') if is_end_of_key(self.second(), is_flow) => break,
-                Some(b',' | b'[' | b']' | b'{' | b'}') if is_flow => break,
-                Some(byte) if byte.is_ascii() => {
-                    self.at += 1;
-                    end = self.at;
-                }
-                Some(_) => return None,
-            }
-        }
-        self.text.get(begin..end)
-    }
-
-    fn flow(&mut self, within: Within) -> Option<NodeId> {
-        if self.peek() == Some(b'[') { self.flow_sequence(within) } else { self.flow_mapping(within) }
-    }
-
-    /// Goes over spaces, comments and ends of lines in a flow collection, which stays further in than
-    /// its block.
-    fn skip_flow_space(&mut self, within: Within) -> Option<u8> {
-        loop {
-            self.skip_spaces();
-            if !self.is_line_end() {
-                return self.peek();
-            }
-            self.skip_line();
-            self.next_content();
-            if self.column? < within.map_or(0, |column| column + 1) {
-                return None;
-            }
-            // What a next line begins with is no comment.
-            return self.peek();
-        }
-    }
-
-    fn flow_sequence(&mut self, within: Within) -> Option<NodeId> {
-        self.open()?;
-        let at = self.mark();
-        self.at += 1;
-        let mut items = Vec::new();
-        loop {
-            match self.skip_flow_space(within)? {
-                b']' => break,
-                _ => items.push(self.flow_item(within)?),
-            }
-            match self.skip_flow_space(within)? {
-                b',' => self.at += 1,
-                b']' => break,
-                _ => return None,
-            }
-        }
-        self.at += 1;
-        self.close(at, Value::Sequence(items))
-    }
-
-    fn flow_mapping(&mut self, within: Within) -> Option<NodeId> {
-        self.open()?;
-        let at = self.mark();
-        self.at += 1;
-        let mut entries = Vec::new();
-        loop {
-            if self.skip_flow_space(within)? == b'}' {
-                break;
-            }
-            let place = self.mark();
-            let key = self.flow_key()?;
-            if self.peek() == Some(b':') {
-                return None;
-            }
-            let value = match self.skip_flow_space(within)? {
-                b',' | b'}' => self.scalar(place, "", true)?,
-                _ => self.flow_item(within)?,
-            };
-            entries.push(Entry { key: Cow::Borrowed(key), at: place, value });
-            match self.skip_flow_space(within)? {
-                b',' => self.at += 1,
-                b'}' => break,
-                _ => return None,
-            }
-        }
-        self.at += 1;
-        self.close_mapping(at, entries)
-    }
-
-    /// A key and the colon behind it.
-    fn flow_key(&mut self) -> Option<&'t str> {
-        let (key, is_plain) = self.one_line(true)?;
-        let behind = self.at;
-        self.skip_spaces();
-        // As JSON has it, a colon may follow a quote at once, and its value that.
-        let is_adjacent = !is_plain && self.at == behind;
-        let is_key = self.peek() == Some(b':') && (is_adjacent || is_end_of_key(self.second(), true));
-        if !is_key || key.len() > LONGEST_KEY || (is_plain && key == "<<") {
-            return None;
-        }
-        self.at += 1;
-        self.count()?;
-        self.keys += 1;
-        Some(key)
-    }
-
-    fn flow_item(&mut self, within: Within) -> Option<NodeId> {
-        if matches!(self.peek()?, b'[' | b'{') {
-            return self.flow(within);
-        }
-        let at = self.mark();
-        let (text, is_plain) = self.one_line(true)?;
-        self.scalar(at, text, is_plain)
-    }
-}
-
-/// Whether a colon ends a key when this follows.
-fn is_end_of_key(next: Option<u8>, is_flow: bool) -> bool {
-    match next {
-        None | Some(b' ' | b'\n') => true,
-        Some(b',' | b'[' | b']' | b'{' | b'}') => is_flow,
-        Some(_) => false,
     }
 }
 
