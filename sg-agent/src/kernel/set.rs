@@ -75,11 +75,12 @@ pub(crate) struct Set {
     /// Jiffies a second.
     pub(crate) rate: u32,
     control: Mapping<SharedControl>,
-    /// Mapped part by part, where and while somebody looks: it is most of the memory there is.
+    /// This and the flows are most of the memory there is, and mapped while somebody looks.
     image: MapData,
     image_nodes: u32,
     pub(crate) buckets: Mapping<Bucket>,
-    pub(crate) entries: Mapping<Entry>,
+    entries: MapData,
+    entry_count: u32,
     pub(crate) datagrams: Mapping<Datagram>,
     pub(crate) attachments: Array<MapData, u64>,
     pub(crate) counters: Counters<2>,
@@ -128,7 +129,7 @@ impl Set {
         let (control, _) = mapped::<Control, _>(&folder, map::CONTROL)?;
         let (image, image_nodes) = open_map::<Node>(&folder, map::IMAGE, MapType::Array)?;
         let (buckets, bucket_count) = mapped::<Bucket, _>(&folder, map::FLOW_BUCKETS)?;
-        let (entries, entry_count) = mapped::<Entry, _>(&folder, map::FLOW_ENTRIES)?;
+        let (entries, entry_count) = open_map::<Entry>(&folder, map::FLOW_ENTRIES, MapType::Array)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
         let (attachments, slots) = open_map::<Attachment>(&folder, map::ATTACHMENTS, MapType::Array)?;
         let (unlocks, _) = mapped::<Unlocks, _>(&folder, map::UNLOCKS)?;
@@ -156,6 +157,7 @@ impl Set {
             image_nodes,
             buckets,
             entries,
+            entry_count,
             datagrams,
             attachments: Array::try_from(Map::Array(attachments))
                 .map_err(|error| KernelError::map("open", map::ATTACHMENTS, error))?,
@@ -201,6 +203,18 @@ impl Set {
         let first = if buffer == 0 { 0 } else { nodes };
         Mapping::open_part(self.image.fd().as_fd(), first, count)
             .map_err(|error| KernelError::system("map", map_path(&self.folder, map::IMAGE).display(), error))
+    }
+
+    /// Flows that fit.
+    pub(crate) fn flow_capacity(&self) -> u32 {
+        self.entry_count
+    }
+
+    /// The flows' entries, as long as what this gives is held.
+    pub(crate) fn entries(&self) -> Result<Mapping<Entry>, KernelError> {
+        Mapping::open(self.entries.fd().as_fd(), self.entry_count).map_err(|error| {
+            KernelError::system("map", map_path(&self.folder, map::FLOW_ENTRIES).display(), error)
+        })
     }
 
     /// Zones that have counters.
