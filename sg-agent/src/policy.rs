@@ -137,7 +137,6 @@ impl Service {
     ///
     /// ICMP of the other family opens nothing. `ICMP` (1) over IPv6 and `ICMPv6` (58) over IPv4 are
     /// other protocols, which [`Service::All`] alone opens.
-    #[must_use]
     pub fn ranges(self, family: Family) -> impl Iterator<Item = (Table, u16, u16)> {
         let one = |table, first, last| [Some((table, first, last)), None, None, None];
         let ranges = match self {

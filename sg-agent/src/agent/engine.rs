@@ -1,7 +1,10 @@
 //! Brings about what the policy says: plan, record, publish, attach, in this order, and what is
 //! left as it was when one of them fails. The one place where policies meet the kernel.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use tracing::{info, warn};
 
@@ -55,14 +58,18 @@ pub struct Engine {
     leftovers: Leftovers,
 }
 
-/// What was in force, to be freed, and whether memory is to be given back and generations are to be
+/// What was in force, to be freed; when memory is to be given back; and whether generations are to be
 /// removed from the disk.
 #[derive(Default)]
 struct Leftovers {
     former: Vec<InForce>,
-    has_memory: bool,
+    give_back_at: Option<Instant>,
     has_generations: bool,
 }
+
+/// How long nothing has changed when memory is given back: one change seldom comes alone, and to get
+/// memory anew is a good part of what it costs.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The generation in force.
 pub(super) struct InForce {
@@ -115,7 +122,7 @@ impl Engine {
         self.before = before(record.as_ref(), &kernel);
         self.in_force = None;
         // Loading the programs takes more than all else that a small policy does.
-        self.leftovers.has_memory = true;
+        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
         Ok(self.kernel.insert(kernel))
     }
 
@@ -312,13 +319,14 @@ impl Engine {
     }
 
     /// Does what can wait until the answer to a change is on its way: removes old generations from the
-    /// disk, and gives back memory.
+    /// disk and, when no other change has come for a while, gives back memory. To be called now and then.
     pub fn tidy(&mut self) {
-        let Leftovers { former, has_memory, has_generations } = std::mem::take(&mut self.leftovers);
-        drop(former);
-        if has_memory {
+        self.leftovers.former.clear();
+        if self.leftovers.give_back_at.is_some_and(|at| at <= Instant::now()) {
+            self.leftovers.give_back_at = None;
             memory::give_back();
         }
+        let has_generations = std::mem::take(&mut self.leftovers.has_generations);
         if let Some(in_force) = &self.in_force
             && has_generations
             && let Err(error) = self.store.prune(in_force.record.generation)
@@ -407,7 +415,7 @@ impl Engine {
         };
         let next = InForce { candidate, record, inputs: placement.inputs.clone(), bytes };
         self.leftovers.former.extend(self.in_force.replace(next));
-        self.leftovers.has_memory = true;
+        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
         Ok(())
     }
 
