@@ -114,7 +114,7 @@ fn points_into_the_text(diagnostic: &Diagnostic, loaded: &Loaded) {
     assert!(is_inside, "{diagnostic}: there is no such place");
     let shown = &diagnostic.source_line;
     assert!(diagnostic.caret <= shown.chars().count().max(position.column), "{diagnostic}: caret");
-    for text in [&diagnostic.message, shown, &position.file] {
+    for text in [diagnostic.message.as_str(), shown, &position.file] {
         assert!(text.chars().count() <= LONGEST, "{} characters: {text}", text.chars().count());
         assert!(!text.contains(char::is_control), "{text:?}");
     }
@@ -193,9 +193,7 @@ fn probes(policy: &Policy, members: &Membership, rule: &Rule) -> Vec<(Addr, Sele
         let addresses = [first, last, first.wrapping_sub(1), last.wrapping_add(1)].map(Addr::from_bits);
         for address in addresses.into_iter().filter(|address| address.family() == prefix.family()) {
             for service in rule.services.iter().take(4) {
-                for (table, low, high) in
-                    service.ranges(Family::V4).into_iter().chain(service.ranges(Family::V6))
-                {
+                for (table, low, high) in service.ranges(Family::V4).chain(service.ranges(Family::V6)) {
                     for value in [low, high, high.wrapping_add(1)] {
                         probes.push((address, Selector { table, value }));
                     }

@@ -57,7 +57,7 @@ impl Random {
 }
 
 fn position() -> Position {
-    Position { file: "generated".to_owned(), line: 1, column: 1 }
+    Position { file: "generated".into(), line: 1, column: 1 }
 }
 
 fn rule(at: usize, peers: Vec<Peer>) -> Rule {

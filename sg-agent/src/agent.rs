@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::{Instant, sleep_until},
 };
 use tracing::{error, info, warn};
@@ -240,6 +241,9 @@ impl Agent {
     /// The one place where events are carried out.
     async fn serve(&mut self, events: &mut mpsc::Receiver<Event>) {
         loop {
+            // Once the answer to the last event is on its way.
+            yield_now().await;
+            self.engine.tidy();
             self.retry = match self.engine.problems() {
                 [] => None,
                 _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),

@@ -26,6 +26,7 @@ mod reload;
 mod run;
 mod shell;
 mod status;
+mod submit;
 mod unlock;
 
 use crate::{

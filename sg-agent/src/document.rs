@@ -30,6 +30,7 @@ pub mod services;
 mod spelling;
 mod surrogates;
 mod tree;
+mod unjudged;
 mod warnings;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use self::{
     limits::Limits,
     names::{icmp_name, icmp_number, protocol_name, protocol_number},
     schema::schema,
+    unjudged::Unjudged,
 };
 use self::{draft::Draft, report::Report};
 
@@ -91,21 +93,7 @@ pub fn load(paths: &[PathBuf], limits: &Limits) -> Loaded {
 /// As [`load`]; list files come from `files`.
 #[must_use]
 pub fn load_with(paths: &[PathBuf], files: &dyn Files, limits: &Limits) -> Loaded {
-    let mut report = Report::new(*limits);
-    let mut read = Vec::new();
-    for path in paths {
-        match documents(path) {
-            Ok(found) => {
-                read.extend(found.into_iter().map(|found| {
-                    let limit = report.bytes_left(limits.document_bytes);
-                    let bytes = files::read_document(&found, found == *path, limit);
-                    (found.display().to_string(), report.charge(bytes))
-                }));
-            }
-            Err(message) => read.push((path.display().to_string(), Err(message))),
-        }
-    }
-    assemble(read, files, report)
+    Unjudged::read(paths, limits).judge_with(files)
 }
 
 /// Reads one document from memory. Prefix lists with a `file` are errors: there are no files.

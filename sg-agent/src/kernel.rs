@@ -55,7 +55,7 @@ use std::{
 
 use sg_common::abi::Control;
 
-pub(crate) use self::syscall::readiness;
+pub(crate) use self::syscall::{give_back_memory, readiness};
 use self::{
     attachment::Record, grace::Grace, holdings::Holdings, hooks::Held, pins::Pins, presence::Presence,
     set::Set, zones::CleanZones,
@@ -163,7 +163,7 @@ impl Kernel {
     /// Flows that fit, as the table was made.
     #[must_use]
     pub fn flow_capacity(&self) -> u32 {
-        self.set.flows().capacity()
+        self.set.flow_capacity()
     }
 
     /// Changes timeouts and what becomes of flows when the policy changes.
@@ -359,7 +359,7 @@ impl Kernel {
     fn clear_zones(&mut self, zones: &[u32]) -> Result<(), KernelError> {
         let zones: BTreeSet<u32> = zones.iter().copied().filter(|zone| !self.clean.has(*zone)).collect();
         if !zones.is_empty() {
-            self.set.flows().forget_zones(&zones);
+            self.set.flows(&self.set.entries()?).forget_zones(&zones);
         }
         for zone in zones {
             self.set.end_unlocks_of(zone);
@@ -388,7 +388,11 @@ impl Kernel {
     pub fn seed_flows(&mut self, seeds: &[Seed]) -> Result<usize, KernelError> {
         let now = clock::tick(&self.set.clock, self.set.rate)?;
         seeds.iter().for_each(|seed| self.clean.set(seed.zone, false));
-        let flows = self.set.flows();
+        if seeds.is_empty() {
+            return Ok(0);
+        }
+        let entries = self.set.entries()?;
+        let flows = self.set.flows(&entries);
         Ok(seeds.iter().filter(|seed| flows.seed(seed.zone, &seed.socket, now)).count())
     }
 

@@ -4,7 +4,7 @@
 //! [`eval`]. Nothing here knows of files, sockets, clocks or the kernel, and a value of these
 //! types is always valid: every index points at something, every range is in order.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use sg_common::{
     addr::{Family, Prefix},
@@ -36,8 +36,9 @@ pub struct PrefixListIndex(pub usize);
 /// Where something was written: file, line and column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// The document's path, as the user named it; control characters are replaced.
-    pub file: String,
+    /// The document's path, as the user named it; control characters are replaced. All positions of
+    /// one document share it.
+    pub file: Arc<str>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -136,35 +137,32 @@ impl Service {
     ///
     /// ICMP of the other family opens nothing. `ICMP` (1) over IPv6 and `ICMPv6` (58) over IPv4 are
     /// other protocols, which [`Service::All`] alone opens.
-    #[must_use]
-    pub fn ranges(self, family: Family) -> Vec<(Table, u16, u16)> {
-        match self {
-            Self::All => vec![
-                (Table::Tcp, 0, u16::MAX),
-                (Table::Udp, 0, u16::MAX),
-                (Table::Icmp, 0, u16::MAX),
-                (Table::Other, 0, u16::MAX),
-            ],
-            Self::Tcp(first, last) => vec![(Table::Tcp, first, last)],
-            Self::Udp(first, last) => vec![(Table::Udp, first, last)],
-            Self::Icmp(of, _) if of != family => vec![],
-            Self::Icmp(_, None) => vec![(Table::Icmp, 0, u16::MAX)],
+    pub fn ranges(self, family: Family) -> impl Iterator<Item = (Table, u16, u16)> {
+        let one = |table, first, last| [Some((table, first, last)), None, None, None];
+        let ranges = match self {
+            Self::All => {
+                [Table::Tcp, Table::Udp, Table::Icmp, Table::Other].map(|table| Some((table, 0, u16::MAX)))
+            }
+            Self::Tcp(first, last) => one(Table::Tcp, first, last),
+            Self::Udp(first, last) => one(Table::Udp, first, last),
+            Self::Icmp(of, _) if of != family => [None; 4],
+            Self::Icmp(_, None) => one(Table::Icmp, 0, u16::MAX),
             Self::Icmp(_, Some((kind, None))) => {
-                vec![(Table::Icmp, u16::from(kind) << 8, u16::from(kind) << 8 | 0xff)]
+                one(Table::Icmp, u16::from(kind) << 8, u16::from(kind) << 8 | 0xff)
             }
             Self::Icmp(_, Some((kind, Some(code)))) => {
                 let value = u16::from(kind) << 8 | u16::from(code);
-                vec![(Table::Icmp, value, value)]
+                one(Table::Icmp, value, value)
             }
-            Self::Protocol(Protocol(number)) => vec![(Table::Other, number.into(), number.into())],
-        }
+            Self::Protocol(Protocol(number)) => one(Table::Other, number.into(), number.into()),
+        };
+        ranges.into_iter().flatten()
     }
 
     /// Whether this opens `selector` in `family`.
     #[must_use]
     pub fn matches(self, family: Family, selector: Selector) -> bool {
         self.ranges(family)
-            .into_iter()
             .any(|(table, first, last)| table == selector.table && (first..=last).contains(&selector.value))
     }
 }
@@ -420,7 +418,8 @@ impl Membership {
             }
         }
         for members in &mut membership.0 {
-            members.sort_unstable();
+            // Stable, because that is quick where most is in order.
+            members.sort();
             members.dedup();
         }
         membership

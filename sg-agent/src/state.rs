@@ -20,6 +20,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::PathBuf,
+    thread,
 };
 
 mod file;
@@ -27,7 +28,7 @@ mod record;
 mod submission;
 mod trial;
 
-use self::file::{read, remove, rename, replace};
+use self::file::{prepare, read, remove, rename, replace};
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
@@ -283,8 +284,26 @@ impl LockedStore {
     ///
     /// They cannot be written; an older record of the same generation is then still whole.
     pub fn write(&self, record: &Record, submission: &Submission) -> Result<(), StateError> {
-        self.keep(&record.policy, submission)?;
-        replace(&self.store.record_path(record.generation), record)?;
+        let path = self.store.record_path(record.generation);
+        if self.is_kept(&record.policy) {
+            replace(&path, record)?;
+        } else {
+            // Disks take their time: both are on their way at once, and a record takes its place when
+            // its policy is there.
+            let store = &self.store;
+            let keep = || keep(store, &record.policy, submission);
+            thread::scope(|scope| {
+                let beside = thread::Builder::new().spawn_scoped(scope, keep);
+                let prepared = prepare(&path, record);
+                match beside {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                    // Where there is no room for another thread, one after the other.
+                    Err(_) => keep()?,
+                }
+                prepared?.put_in_place()
+            })?;
+            self.whole.replace(record.policy.clone());
+        }
         self.policies.borrow_mut().insert(record.generation, record.policy.clone());
         Ok(())
     }
@@ -300,17 +319,17 @@ impl LockedStore {
         Some(policy)
     }
 
-    /// Keeps the texts of a policy. Those that are kept and whole stay as they are.
+    /// Whether the texts of a policy are known to be there, and whole.
+    fn is_kept(&self, digest: &str) -> bool {
+        *self.whole.borrow() == digest && self.store.policy_path(digest).exists()
+    }
+
+    /// Keeps the texts of a policy.
     fn keep(&self, digest: &str, submission: &Submission) -> Result<(), StateError> {
-        let path = self.store.policy_path(digest);
-        if *self.whole.borrow() == digest && path.exists() {
-            return Ok(());
+        if !self.is_kept(digest) {
+            keep(&self.store, digest, submission)?;
+            digest.clone_into(&mut self.whole.borrow_mut());
         }
-        match self.store.submission(digest) {
-            Ok(Some(kept)) if kept == *submission => {}
-            _ => replace(&path, submission)?,
-        }
-        digest.clone_into(&mut self.whole.borrow_mut());
         Ok(())
     }
 
@@ -417,6 +436,14 @@ impl LockedStore {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes the texts of a policy. Those that are there and whole stay as they are.
+fn keep(store: &Store, digest: &str, submission: &Submission) -> Result<(), StateError> {
+    match store.submission(digest) {
+        Ok(Some(kept)) if kept == *submission => Ok(()),
+        _ => replace(&store.policy_path(digest), submission),
     }
 }
 

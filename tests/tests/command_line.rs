@@ -214,6 +214,50 @@ fn exit_status_says_what_went_wrong() -> Result<()> {
 }
 
 #[test]
+fn a_policy_is_refused_in_the_same_words_with_and_without_the_daemon() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut arena = Arena::without_agent(Setup::HostTc)?;
+    // (file, what it says, part of what is said of it)
+    let rows = [
+        ("key.yaml", "version: 1\ngroups:\n  g:\n    inbond: []\n", "key.yaml:4:5: error: "),
+        ("yaml.yaml", "version: 1\ngroups: [\n", "not valid YAML"),
+        ("empty.yaml", "", "the document is empty"),
+        ("alias.yaml", "version: 1\ngroups: &g {g: *h}\n", "alias.yaml:2:"),
+        ("list.yaml", "version: 1\nprefix_lists: {l: {file: none.txt}}\n", "none.txt"),
+        ("quoted.yaml", "version: 1\nprefix_lists: {l: {\"\\x66ile\": none.txt}}\n", "none.txt"),
+    ];
+    for (file, text, _) in rows {
+        arena.agent.write(file, text)?;
+    }
+    let asked = |arena: &Arena| -> Result<Vec<String>> {
+        let mut told = Vec::new();
+        for (file, _, said) in rows.into_iter().chain([("nothing.yaml", "", "cannot be read")]) {
+            for command in ["apply", "plan"] {
+                let refused = arena.agent.run(&[command, file])?.expect_status(2)?;
+                let last = format!("sg-agent: {command} {file}: it has ");
+                assert!(
+                    refused.stderr.contains(said) && refused.stderr.contains(&last),
+                    "{}",
+                    refused.stderr
+                );
+                assert_eq!(refused.stdout, "", "errors go to stderr");
+                told.push(refused.stderr);
+            }
+        }
+        Ok(told)
+    };
+    arena.agent.start_with(&arena.policy(RULES))?;
+    let generation = arena.agent.generation()?;
+    let by_daemon = asked(&arena)?;
+    assert_eq!(arena.agent.generation()?, generation, "nothing has changed");
+    arena.agent.kill()?;
+    assert_eq!(by_daemon, asked(&arena)?);
+    Ok(())
+}
+
+#[test]
 fn commands_that_need_root_say_so() -> Result<()> {
     if !can_run() {
         return Ok(());

@@ -1,7 +1,10 @@
 //! Brings about what the policy says: plan, record, publish, attach, in this order, and what is
 //! left as it was when one of them fails. The one place where policies meet the kernel.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use tracing::{info, warn};
 
@@ -51,7 +54,22 @@ pub struct Engine {
     pub(super) trial: Option<Trial>,
     /// What is to be returned to from the next change on, should nobody confirm it.
     pub(super) way_back: Option<WayBack>,
+    /// What changes have left to be done when whoever waits for them has the answer.
+    leftovers: Leftovers,
 }
+
+/// What was in force, to be freed; when memory is to be given back; and whether generations are to be
+/// removed from the disk.
+#[derive(Default)]
+struct Leftovers {
+    former: Vec<InForce>,
+    give_back_at: Option<Instant>,
+    has_generations: bool,
+}
+
+/// How long nothing has changed when memory is given back: one change seldom comes alone, and to get
+/// memory anew is a good part of what it costs.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The generation in force.
 pub(super) struct InForce {
@@ -81,6 +99,7 @@ impl Engine {
             mending: Mending::default(),
             trial: None,
             way_back: None,
+            leftovers: Leftovers::default(),
         };
         engine.open_kernel()?;
         Ok(engine)
@@ -102,6 +121,8 @@ impl Engine {
         }
         self.before = before(record.as_ref(), &kernel);
         self.in_force = None;
+        // Loading the programs takes more than all else that a small policy does.
+        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
         Ok(self.kernel.insert(kernel))
     }
 
@@ -266,7 +287,7 @@ impl Engine {
             self.check(&steps(&placement.requests, attached))?;
         }
         let mut applied = Applied {
-            digest: candidate.submission.digest(),
+            digest: candidate.digest.clone(),
             groups: candidate.counts.groups,
             rules: candidate.counts.rules,
             prefixes: candidate.counts.prefixes,
@@ -290,15 +311,28 @@ impl Engine {
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            if applied.changed
-                && let Err(error) = self.store.prune(applied.generation)
-            {
-                warn!("old generations stay on disk: {error}");
-            }
+            self.leftovers.has_generations |= applied.changed;
         }
         applied.problems.clone_from(&self.problems);
         applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
         Ok(applied)
+    }
+
+    /// Does what can wait until the answer to a change is on its way: removes old generations from the
+    /// disk and, when no other change has come for a while, gives back memory. To be called now and then.
+    pub fn tidy(&mut self) {
+        self.leftovers.former.clear();
+        if self.leftovers.give_back_at.is_some_and(|at| at <= Instant::now()) {
+            self.leftovers.give_back_at = None;
+            memory::give_back();
+        }
+        let has_generations = std::mem::take(&mut self.leftovers.has_generations);
+        if let Some(in_force) = &self.in_force
+            && has_generations
+            && let Err(error) = self.store.prune(in_force.record.generation)
+        {
+            warn!("old generations stay on disk: {error}");
+        }
     }
 
     /// Refuses what could not be attached.
@@ -338,12 +372,16 @@ impl Engine {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
         };
         let generation = kernel.generation();
+        let read;
         let recorded = match &self.in_force {
-            Some(in_force) if in_force.record.generation == generation => Some(in_force.record.clone()),
-            _ => self.store.store().record(generation).ok().flatten(),
+            Some(in_force) if in_force.record.generation == generation => Some(&in_force.record),
+            _ => {
+                read = self.store.store().record(generation).ok().flatten();
+                read.as_ref()
+            }
         };
         let is_in_force = generation > 0
-            && recorded.as_ref().is_some_and(|record| record.image == hex(&plan.image.digest()))
+            && recorded.is_some_and(|record| record.image == hex(&plan.image.digest()))
             && (self.in_force.is_some()
                 || kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest()));
         let record = match recorded {
@@ -351,9 +389,9 @@ impl Engine {
                 // The image knows a zone by its number alone: another interface may have it now.
                 clear(kernel, &placement.given, &[])
                     .map_err(|error| Failure::kernel("clear zones", &error))?;
-                let record = plan::record(&candidate, placement, &plan, Entry::of(&old));
+                let record = plan::record(&candidate, placement, &plan, Entry::of(old));
                 // The policy reads otherwise, or an interface has another name.
-                if record != old {
+                if record != *old {
                     self.write(&record, &candidate)?;
                 }
                 record
@@ -365,7 +403,8 @@ impl Engine {
                 record
             }
         };
-        let numbering = plan.renumbered.numbering.clone();
+        let bytes = plan.image.size();
+        let numbering = plan.renumbered.numbering;
         self.before = Before {
             numbering: match &self.trial {
                 Some(trial) => numbering.with(trial.numbering()),
@@ -374,8 +413,9 @@ impl Engine {
             zones: placement.table.clone(),
             is_forgotten: false,
         };
-        self.in_force =
-            Some(InForce { candidate, record, inputs: placement.inputs.clone(), bytes: plan.image.size() });
+        let next = InForce { candidate, record, inputs: placement.inputs.clone(), bytes };
+        self.leftovers.former.extend(self.in_force.replace(next));
+        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
         Ok(())
     }
 

@@ -1,8 +1,14 @@
-//! How large an image may be on this machine.
+//! Memory: how large an image may be on this machine, and what a change took given back.
 
 use std::fs;
 
-use crate::compile::Limits;
+use crate::{compile::Limits, kernel};
+
+/// Gives back what nothing is in any more: reading and compiling a large policy takes much more than
+/// keeping it.
+pub(super) fn give_back() {
+    kernel::give_back_memory();
+}
 
 /// A third of the memory that is free now, for each of: the new image, and its two buffers.
 pub(super) fn limit() -> Limits {

@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt::Write as _,
+    sync::Arc,
 };
 
 use sg_common::verdict::RuleNumber;
@@ -24,7 +25,7 @@ use crate::{
 pub struct Numbering {
     next: u32,
     freed: VecDeque<u32>,
-    by_key: HashMap<String, u32>,
+    by_key: HashMap<Arc<str>, u32>,
 }
 
 /// The numbers of the next generation.
@@ -33,7 +34,7 @@ pub struct Renumbered {
     /// As the compiler takes them.
     pub numbers: RuleNumbers,
     /// The same, with each rule's key, in the policy's order.
-    pub rules: Vec<(RuleIndex, RuleNumber, String)>,
+    pub rules: Vec<(RuleIndex, RuleNumber, Arc<str>)>,
     /// What is in force once the generation is.
     pub numbering: Numbering,
     /// Numbers that change hands: their counters are to be cleared before the generation comes
@@ -48,7 +49,7 @@ impl Numbering {
         Self {
             next: record.next_number,
             freed: record.freed_numbers.iter().copied().collect(),
-            by_key: record.rules.iter().map(|rule| (rule.key.clone(), rule.number)).collect(),
+            by_key: record.rules.iter().map(|rule| (rule.key.as_str().into(), rule.number)).collect(),
         }
     }
 
@@ -82,11 +83,12 @@ impl Numbering {
     /// left.
     #[must_use]
     pub fn renumber(&self, policy: &Policy, capacity: u32) -> Renumbered {
+        let mut text = String::new();
         let keyed: Vec<(RuleIndex, Key)> =
-            policy.rules().map(|(index, rule)| (index, Key::of(policy, index, rule))).collect();
-        let mut left = self.by_key.clone();
-        let mut given: Vec<Option<u32>> =
-            keyed.iter().map(|(_, key)| left.remove(&key.to_string())).collect();
+            policy.rules().map(|(index, rule)| (index, Key::of(policy, index, rule, &mut text))).collect();
+        let mut left: HashMap<&str, u32> =
+            self.by_key.iter().map(|(key, number)| (&**key, *number)).collect();
+        let mut given: Vec<Option<u32>> = keyed.iter().map(|(_, key)| left.remove(&*key.text)).collect();
 
         let mut moved: HashMap<&str, Vec<(&str, u32)>> = HashMap::new();
         for (key, number) in &left {
@@ -97,18 +99,14 @@ impl Numbering {
         for alike in moved.values_mut() {
             alike.sort_unstable_by_key(|(_, number)| std::cmp::Reverse(*number));
         }
-        let mut taken = Vec::new();
         for ((_, key), number) in keyed.iter().zip(&mut given) {
             if number.is_none()
-                && let Some(alike) = moved.get_mut(key.stem.as_str())
+                && let Some(alike) = key.stem().and_then(|stem| moved.get_mut(stem))
                 && let Some((old, found)) = alike.pop()
             {
                 *number = Some(found);
-                taken.push(old.to_owned());
+                left.remove(old);
             }
-        }
-        for old in taken {
-            left.remove(&old);
         }
 
         let mut next = self.next;
@@ -128,7 +126,7 @@ impl Numbering {
                     next += 1;
                     next - 1
                 });
-                (index, RuleNumber(number), key.to_string())
+                (index, RuleNumber(number), key.text)
             })
             .collect();
         // What this change frees is in use until it is done, so it is not given away by it.
@@ -136,14 +134,11 @@ impl Numbering {
         gone.sort_unstable();
         freed.extend(gone);
 
-        let by_index: HashMap<RuleIndex, RuleNumber> =
-            rules.iter().map(|(index, number, _)| (*index, *number)).collect();
-        let by_key = rules.iter().map(|(_, number, key)| (key.clone(), number.0)).collect();
+        let by_key = rules.iter().map(|(_, number, key)| (Arc::clone(key), number.0)).collect();
+        // In the policy's order, as they are asked for.
+        let mut numbers = rules.iter().map(|(_, number, _)| *number);
         Renumbered {
-            // Every index is there: the rules are the policy's own.
-            numbers: RuleNumbers::from_fn(policy, |index| {
-                by_index.get(&index).copied().unwrap_or(RuleNumber(u32::MAX))
-            }),
+            numbers: RuleNumbers::from_fn(policy, |_| numbers.next().unwrap_or(RuleNumber(u32::MAX))),
             rules,
             numbering: Self { next, freed, by_key },
             reused,
@@ -153,39 +148,41 @@ impl Numbering {
 
 /// What makes a rule the same rule: an id, or a stem and a place.
 struct Key {
-    stem: String,
-    place: Option<usize>,
+    text: Arc<str>,
+    has_place: bool,
 }
 
 /// Between stem and place: no name, and so no stem, has it.
 const PLACE: char = '#';
 
 impl Key {
-    fn of(policy: &Policy, index: RuleIndex, rule: &Rule) -> Self {
-        if let Some(id) = &rule.id {
-            return Self { stem: format!("id:{id}"), place: None };
-        }
-        let group = policy.groups.get(index.group.0).map_or("", |group| group.name.as_str());
-        let content = hex(&Sha256::digest(content(policy, rule))[..8]);
-        Self { stem: format!("{group}/{}/{content}", index.direction), place: Some(index.index) }
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.stem)?;
-        match self.place {
-            Some(place) => write!(f, "{PLACE}{place}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a rule says, with lists and groups by name: indices move when others come and go.
-fn content(policy: &Policy, rule: &Rule) -> String {
-    let mut text = format!("{:?}", rule.services);
-    for peer in &rule.peers {
+    /// The key of a rule. `text` is room for it.
+    fn of(policy: &Policy, index: RuleIndex, rule: &Rule, text: &mut String) -> Self {
+        text.clear();
         // Writing to a string does not fail.
+        if let Some(id) = &rule.id {
+            let _ = write!(text, "id:{id}");
+            return Self { text: text.as_str().into(), has_place: false };
+        }
+        content(policy, rule, text);
+        let content = hex(&Sha256::digest(&*text)[..8]);
+        let group = policy.groups.get(index.group.0).map_or("", |group| group.name.as_str());
+        text.clear();
+        let _ = write!(text, "{group}/{}/{content}{PLACE}{}", index.direction, index.index);
+        Self { text: text.as_str().into(), has_place: true }
+    }
+
+    /// What comes before the place, of one that has a place.
+    fn stem(&self) -> Option<&str> {
+        self.text.rsplit_once(PLACE).filter(|_| self.has_place).map(|(stem, _)| stem)
+    }
+}
+
+/// Writes what a rule says, with lists and groups by name: indices move when others come and go.
+fn content(policy: &Policy, rule: &Rule, text: &mut String) {
+    // Writing to a string does not fail.
+    let _ = write!(text, "{:?}", rule.services);
+    for peer in &rule.peers {
         let _ = match peer {
             Peer::Prefix(prefix) => write!(text, " {prefix}"),
             Peer::PrefixList(list) => {
@@ -196,7 +193,6 @@ fn content(policy: &Policy, rule: &Rule) -> String {
             }
         };
     }
-    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From a policy, the interfaces that are there and what is in force: the next generation, whole
 //! and in memory. Pure, but for the time that compiling takes.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use sg_common::addr::Prefix;
@@ -22,13 +22,15 @@ use crate::{
     view::timestamp,
 };
 
-/// A valid policy and where it came from.
+/// A valid policy and where it came from. A copy shares both.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The texts that it was read from.
-    pub submission: Submission,
+    pub submission: Arc<Submission>,
+    /// The digest of the texts.
+    pub digest: String,
     /// How much it holds.
     pub counts: Counts,
     /// What looks wrong with it.
@@ -42,11 +44,20 @@ impl Candidate {
     ///
     /// The diagnostics, errors before warnings, when the policy is not valid.
     pub fn of(loaded: Loaded) -> Result<Self, Vec<Diagnostic>> {
-        let submission = Submission::of(&loaded);
-        match loaded.policy {
-            Some(policy) => Ok(Self { policy, submission, counts: loaded.counts, warnings: loaded.warnings }),
-            None => Err(loaded.errors.into_iter().chain(loaded.warnings).collect()),
+        let Loaded { policy, errors, warnings, counts, sources, documents } = loaded;
+        match policy {
+            Some(policy) => {
+                Ok(Self { counts, warnings, ..Self::new(policy, Submission::of(sources, documents)) })
+            }
+            None => Err(errors.into_iter().chain(warnings).collect()),
         }
+    }
+
+    /// A policy that holds nothing that is worth a word, and its texts.
+    pub(super) fn new(policy: Policy, submission: Submission) -> Self {
+        let digest = submission.digest();
+        let (policy, submission) = (Arc::new(policy), Arc::new(submission));
+        Self { policy, submission, digest, counts: Counts::default(), warnings: Vec::new() }
     }
 }
 
@@ -240,12 +251,12 @@ impl Entry {
 /// The record of a generation.
 #[must_use]
 pub fn record(candidate: &Candidate, placement: &Placement, plan: &Plan, entry: Entry) -> Record {
-    let Candidate { policy, submission, .. } = candidate;
+    let Candidate { policy, digest, .. } = candidate;
     let rules = plan.renumbered.rules.iter().filter_map(|(index, number, key)| {
         let rule = policy.rule(*index)?;
         Some(RuleRecord {
             number: number.0,
-            key: key.clone(),
+            key: key.to_string(),
             rule: policy.rule_name(*index),
             id: rule.id.clone(),
             group: policy.groups.get(index.group.0)?.name.clone(),
@@ -259,7 +270,7 @@ pub fn record(candidate: &Candidate, placement: &Placement, plan: &Plan, entry: 
         applied: entry.applied,
         author: entry.author,
         cause: entry.cause,
-        policy: submission.digest(),
+        policy: digest.clone(),
         image: hex(&plan.image.digest()),
         next_number: plan.renumbered.numbering.next(),
         freed_numbers: plan.renumbered.numbering.freed().collect(),

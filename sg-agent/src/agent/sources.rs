@@ -1,6 +1,6 @@
 //! Where events come from, besides requests: signals, and changes of interfaces.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,8 +14,9 @@ use crate::{failure::Failure, kernel::links::Watcher};
 
 /// What comes within this time of a change is told with it: an interface that is made has several
 /// messages. No longer, for until it is covered everything passes; and whatever comes while the
-/// agent is at work is told at once after that.
-const DEBOUNCE: Duration = Duration::from_millis(1);
+/// agent is at work is told at once after that. The runtime's timers count whole milliseconds, so it is
+/// waited for by the thread itself.
+const DEBOUNCE: Duration = Duration::from_micros(250);
 
 /// How long to wait before netlink is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ pub(super) fn interfaces(events: &Sender<Event>) -> Result<(), Failure> {
     tokio::spawn(async move {
         loop {
             let changed = watcher.changed().await;
-            sleep(DEBOUNCE).await;
+            thread::sleep(DEBOUNCE);
             if let Err(error) = changed {
                 warn!("interfaces are watched anew: {error}");
                 sleep(AGAIN).await;

@@ -29,7 +29,7 @@ use crate::{
     image::Image,
     kernel::{Attached, Kernel, links::Interface},
     policy::Policy,
-    state::{Record, TrialRecord},
+    state::{Record, Submission, TrialRecord},
     view::{Applied, timestamp},
 };
 
@@ -153,8 +153,8 @@ impl Engine {
         let since = if former.is_some() { self.generation() } else { highest };
 
         let note = TrialRecord {
-            policy: candidate.submission.digest(),
-            former: former.as_ref().map(|former| former.submission.digest()),
+            policy: candidate.digest.clone(),
+            former: former.as_ref().map(|former| former.digest.clone()),
             until: timestamp(Timestamp::now() + within),
             since,
             author: order.author.clone(),
@@ -481,10 +481,5 @@ fn told(result: Result<(), crate::state::StateError>) {
 
 /// The policy of a host that has none.
 fn nothing() -> Candidate {
-    Candidate {
-        policy: Policy::default(),
-        submission: Default::default(),
-        counts: Default::default(),
-        warnings: Vec::new(),
-    }
+    Candidate::new(Policy::default(), Submission::default())
 }

@@ -68,7 +68,7 @@ struct Said {
 impl Said {
     fn of(loaded: &Loaded) -> Self {
         let errors = loaded.errors.iter().map(ToString::to_string).collect();
-        Self { digest: Submission::of(loaded).digest(), errors }
+        Self { digest: Submission::of(loaded.sources.clone(), loaded.documents).digest(), errors }
     }
 }
 

@@ -4,11 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Error, Global, duration::duration, operator, tell};
+use super::{Error, Global, duration::duration, operator, submit::submit, tell};
 use crate::{
-    agent::{self, Terms},
+    agent::Terms,
     control::client::Client,
-    document::{self, Limits},
     failure::{Exit, Failure},
 };
 
@@ -28,15 +27,13 @@ pub struct Arguments {
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Error> {
     let what = format!("apply {}", arguments.path.display());
-    // Read here: the daemon needs no access to the operator's folder, and an error needs no daemon.
-    let loaded = document::load(std::slice::from_ref(&arguments.path), &Limits::default());
-    let candidate = agent::read(loaded, &what)?;
     let terms = Terms {
         author: operator::author(),
         confirm_within: arguments.confirm_within,
         own: if arguments.yes { None } else { operator::connection() },
     };
-    let applied = Client::new(&global.socket).apply(&candidate.submission, &terms)?;
+    let client = Client::new(&global.socket);
+    let applied = submit(&arguments.path, "apply", |submission| client.apply(submission, &terms))?;
     for warning in &applied.warnings {
         tell(warning);
     }

@@ -4,14 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Error, Global, tell};
-use crate::{
-    agent,
-    control::client::Client,
-    document::{self, Limits},
-    failure::{Exit, Failure},
-    state::Submission,
-};
+use super::{Error, Global, submit::submit, tell};
+use crate::{control::client::Client, failure::Exit};
 
 /// Words of `plan`.
 #[derive(Debug, Args)]
@@ -27,25 +21,21 @@ pub struct Arguments {
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<Exit, Error> {
     let client = Client::new(&global.socket);
-    let submission = arguments.path.as_ref().map(read).transpose()?;
-    match submission {
-        Some(submission) if !arguments.audited => {
-            let plan = client.plan(&submission)?;
+    match &arguments.path {
+        Some(path) if !arguments.audited => {
+            let plan = submit(path, "plan", |submission| client.plan(submission))?;
             plan.warnings.iter().chain(&plan.problems).for_each(|line| tell(line));
             global.print(&plan)?;
             Ok(if plan.changed { Exit::Denied } else { Exit::Done })
         }
-        submission => {
-            let audited = client.audited(submission)?;
+        path => {
+            let audited = match path {
+                Some(path) => submit(path, "plan", |submission| client.audited(Some(submission.clone())))?,
+                None => client.audited(None)?,
+            };
             audited.warnings.iter().chain(&audited.problems).for_each(|line| tell(line));
             global.print(&audited)?;
             Ok(if audited.loses { Exit::Denied } else { Exit::Done })
         }
     }
-}
-
-fn read(path: &PathBuf) -> Result<Submission, Failure> {
-    let what = format!("plan {}", path.display());
-    let loaded = document::load(std::slice::from_ref(path), &Limits::default());
-    Ok(agent::read(loaded, &what)?.submission)
 }

@@ -52,6 +52,8 @@ pub(super) struct Classes<'a, 'p, R> {
     around: Vec<Around>,
     /// From the class around a prefix and its owner to the class inside.
     known: HashMap<(u32, u32), u32>,
+    /// The last of these: the prefixes of one list mostly follow each other.
+    last: Option<((u32, u32), u32)>,
     owners: Owners,
     remembered: Remembered,
     /// TCP and UDP: whether every port is open to any address.
@@ -75,6 +77,7 @@ impl<'a, 'p, R: Register> Classes<'a, 'p, R> {
             nothing: Tables::nothing(),
             around: Vec::new(),
             known: HashMap::new(),
+            last: None,
             owners: Owners::default(),
             remembered: Remembered::default(),
             opens_all: [false; 2],
@@ -86,7 +89,9 @@ impl<'a, 'p, R: Register> Classes<'a, 'p, R> {
         self.around.truncate(entered.depth);
         let outer = self.around.last().map_or(0, |around| around.class);
         let owner = self.owners.number(entered.claimants);
-        if let Some(class) = self.known.get(&(outer, owner)).copied() {
+        let last = self.last.filter(|(key, _)| *key == (outer, owner)).map(|(_, class)| class);
+        if let Some(class) = last.or_else(|| self.known.get(&(outer, owner)).copied()) {
+            self.last = Some(((outer, owner), class));
             self.around.push(Around { class, owner, tables: None });
             return Ok(class);
         }

@@ -95,7 +95,8 @@ pub(super) fn sweep<A: Address, E>(
     mut claims: Vec<Claim<A>>,
     mut enter: impl FnMut(Entered<'_>) -> Result<u32, E>,
 ) -> Result<Swept<A>, E> {
-    claims.sort_unstable();
+    // Stable, because that is quick where most is in order: each list is.
+    claims.sort();
     claims.dedup();
     let mut walk = Walk { intervals: Vec::with_capacity(claims.len() * 2 + 1), around: Vec::new() };
     let mut claimants = Vec::new();

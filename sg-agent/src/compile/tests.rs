@@ -19,7 +19,7 @@ mod whole;
 mod zones;
 
 fn nowhere() -> Position {
-    Position { file: "test.yaml".to_owned(), line: 1, column: 1 }
+    Position { file: "test.yaml".into(), line: 1, column: 1 }
 }
 
 fn rule(services: Vec<Service>, peers: Vec<Peer>) -> Rule {

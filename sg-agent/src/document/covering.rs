@@ -19,8 +19,9 @@ type Ranges = Vec<(Addr, Addr)>;
 /// The address ranges of every prefix list, by family.
 pub(super) struct Lists {
     ranges: Vec<[Ranges; 2]>,
-    /// Which lists hold exactly this block, or the whole of it after joining.
-    holders: HashMap<Prefix, Vec<PrefixListIndex>>,
+    /// The fewest blocks that make up each list, with the list, in order.
+    blocks: Vec<(Prefix, PrefixListIndex)>,
+    lengths: Lengths,
 }
 
 impl Lists {
@@ -30,17 +31,44 @@ impl Lists {
             .iter()
             .map(|list| Family::ALL.map(|family| joined(list.entries.iter().copied(), family)))
             .collect();
-        let mut holders: HashMap<_, Vec<_>> = HashMap::new();
+        let mut all = Vec::new();
+        let mut lengths = Lengths::default();
         for (index, list) in ranges.iter().enumerate() {
             for block in list.iter().flatten().flat_map(|range| blocks(*range)) {
-                holders.entry(block).or_default().push(PrefixListIndex(index));
+                lengths.add(block);
+                all.push((block, PrefixListIndex(index)));
             }
         }
-        Self { ranges, holders }
+        // Stable, because that is quick where most is in order: each list is.
+        all.sort();
+        Self { ranges, blocks: all, lengths }
+    }
+
+    /// The lists that have exactly this block.
+    fn holders(&self, block: Prefix) -> impl Iterator<Item = PrefixListIndex> {
+        let first = self.blocks.partition_point(|(other, _)| *other < block);
+        let from = self.blocks.get(first..).unwrap_or_default();
+        from.iter().take_while(move |(other, _)| *other == block).map(|(_, list)| *list)
     }
 
     fn of(&self, list: PrefixListIndex, family: Family) -> &[(Addr, Addr)] {
         self.ranges.get(list.0).map_or(&[], |ranges| &ranges[family as usize])
+    }
+}
+
+/// How long some blocks are: what is not among them need not be looked for.
+#[derive(Clone, Copy, Default)]
+struct Lengths([[u64; 3]; 2]);
+
+impl Lengths {
+    fn add(&mut self, block: Prefix) {
+        let length = usize::from(block.length());
+        self.0[block.family() as usize][length / 64] |= 1 << (length % 64);
+    }
+
+    fn has(&self, family: Family, length: u8) -> bool {
+        let length = usize::from(length);
+        self.0[family as usize][length / 64] >> (length % 64) & 1 == 1
     }
 }
 
@@ -145,8 +173,10 @@ pub(super) fn covered(rules: &[Rule], lists: &Lists, left: &mut usize) -> Vec<(u
         return Vec::new();
     }
     let shapes: Vec<_> = rules.iter().map(Shape::new).collect();
-    let index = index(&shapes, lists);
+    let (index, lengths) = index(&shapes, lists);
     let mut found = Vec::new();
+    // Rules of one list follow each other, or alternate with those of few others.
+    let mut of_lists: HashMap<(PrefixListIndex, Family), Vec<Peer>> = HashMap::new();
     for (number, shape) in shapes.iter().enumerate() {
         if *left == 0 {
             break;
@@ -155,8 +185,19 @@ pub(super) fn covered(rules: &[Rule], lists: &Lists, left: &mut usize) -> Vec<(u
             continue;
         };
         let Some(&(table, first, last)) = shape.services[family as usize].first() else { continue };
-        let by = keys(shape, lists, family).into_iter().find_map(|peer| {
-            let intervals = index.get(&(peer, table))?;
+        let own;
+        let first_list = shape.lists(lists, family).next();
+        let keys = match first_list.filter(|_| shape.own[family as usize].is_empty()) {
+            Some(list) => {
+                &*of_lists.entry((list, family)).or_insert_with(|| keys(shape, lists, &lengths, family))
+            }
+            None => {
+                own = keys(shape, lists, &lengths, family);
+                &own
+            }
+        };
+        let by = keys.iter().find_map(|peer| {
+            let intervals = index.get(&(*peer, table))?;
             intervals.around(first, last, left).find_map(|(by, left)| {
                 let other = shapes.get(by).filter(|_| by != number)?;
                 (other.covers(shape, lists, left) && (by < number || !shape.covers(other, lists, left)))
@@ -206,8 +247,9 @@ impl Around<'_, '_> {
     }
 }
 
-/// Under which peers a rule that covers `shape` must be found: those that hold its first peer.
-fn keys(shape: &Shape, lists: &Lists, family: Family) -> Vec<Peer> {
+/// Under which peers a rule that covers `shape` must be found: those that hold its first peer. Rules
+/// have blocks of these lengths for peers.
+fn keys(shape: &Shape, lists: &Lists, lengths: &Lengths, family: Family) -> Vec<Peer> {
     let mut keys = Vec::new();
     let own = shape.own[family as usize].first().copied();
     let first_list = shape.lists(lists, family).next();
@@ -225,21 +267,33 @@ fn keys(shape: &Shape, lists: &Lists, family: Family) -> Vec<Peer> {
     };
     let Some(block) = block else { return keys };
     for length in (0..=block.length()).rev() {
+        let (in_rules, in_lists) = (lengths.has(family, length), lists.lengths.has(family, length));
+        if !in_rules && !in_lists {
+            continue;
+        }
         let Some(above) = Prefix::new(block.first(), length) else { continue };
-        keys.push(Peer::Prefix(above));
-        keys.extend(lists.holders.get(&above).into_iter().flatten().map(|list| Peer::PrefixList(*list)));
+        if in_rules {
+            keys.push(Peer::Prefix(above));
+        }
+        if in_lists {
+            keys.extend(lists.holders(above).map(Peer::PrefixList));
+        }
     }
     keys
 }
 
-fn index(shapes: &[Shape], lists: &Lists) -> HashMap<Key, Intervals> {
+fn index(shapes: &[Shape], lists: &Lists) -> (HashMap<Key, Intervals>, Lengths) {
     let mut index: HashMap<Key, Intervals> = HashMap::new();
+    let mut lengths = Lengths::default();
     for (rule, shape) in shapes.iter().enumerate() {
         for family in Family::ALL {
             let blocks = shape.own[family as usize].iter().flat_map(|range| blocks(*range)).map(Peer::Prefix);
             let lists = shape.lists(lists, family).map(Peer::PrefixList);
             let groups = shape.groups.iter().copied().map(Peer::Group);
             for peer in blocks.chain(lists).chain(groups) {
+                if let Peer::Prefix(block) = peer {
+                    lengths.add(block);
+                }
                 for (table, first, last) in &shape.services[family as usize] {
                     index.entry((peer, *table)).or_default().sorted.push((*first, *last, rule));
                 }
@@ -257,7 +311,7 @@ fn index(shapes: &[Shape], lists: &Lists) -> HashMap<Key, Intervals> {
             reach
         }));
     }
-    index
+    (index, lengths)
 }
 
 /// What the rule opens in a family: disjoint, in order, neighbours joined.
@@ -301,9 +355,13 @@ fn blocks((first, last): (Addr, Addr)) -> impl Iterator<Item = Prefix> {
     let mut next = Some(first);
     std::iter::from_fn(move || {
         let from = next?;
-        let block = (0..=family.bits())
-            .filter_map(|length| Prefix::new(from, length))
-            .find(|block| block.first() == from && block.last() <= last)?;
+        // As large as its first address allows, and no larger than what is left. The bits above an
+        // IPv4 address keep the first of these at 32.
+        let aligned = from.to_bits().trailing_zeros();
+        let left = last.to_bits().checked_sub(from.to_bits())?;
+        let fitting = left.checked_add(1).map_or(u128::BITS, u128::ilog2);
+        let host_bits = u8::try_from(aligned.min(fitting)).ok()?;
+        let block = Prefix::new(from, family.bits().checked_sub(host_bits)?)?;
         let end = block.last();
         next = (end < last).then(|| Addr::from_bits(end.to_bits().wrapping_add(1)));
         Some(block)

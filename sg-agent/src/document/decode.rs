@@ -1,6 +1,8 @@
 //! Values to drafts: which keys there are, what each takes, and what is wrong with what was
 //! written. Names of other things are taken down here and looked up later.
 
+use std::fmt;
+
 use sg_common::addr::Prefix;
 
 use super::{
@@ -33,6 +35,23 @@ struct Decoder<'d, 't> {
     report: &'d mut Report,
 }
 
+/// One item that stands alone, or those of a list.
+enum Items<'d> {
+    One(NodeId),
+    Several(&'d [NodeId]),
+}
+
+impl std::ops::Deref for Items<'_> {
+    type Target = [NodeId];
+
+    fn deref(&self) -> &[NodeId] {
+        match self {
+            Self::One(item) => std::slice::from_ref(item),
+            Self::Several(items) => items,
+        }
+    }
+}
+
 /// A key that is there, and its value.
 #[derive(Clone, Copy)]
 struct Field {
@@ -50,8 +69,7 @@ impl Decoder<'_, '_> {
         };
         self.version(version);
         for (name, value) in self.named(services, "services", "service") {
-            let items =
-                self.list(value, "services").into_iter().filter_map(|item| self.allowed(item)).collect();
+            let items = self.list(value, "services").iter().filter_map(|item| self.allowed(*item)).collect();
             draft.services.push(NamedService { name, items });
         }
         for (name, value) in self.named(lists, "prefix_lists", "prefix list") {
@@ -66,7 +84,7 @@ impl Decoder<'_, '_> {
             return;
         };
         for entry in entries {
-            draft.interfaces.extend(self.interface(entry));
+            draft.interfaces.extend(self.interface(*entry));
         }
     }
 
@@ -209,49 +227,17 @@ impl Decoder<'_, '_> {
 
     fn prefixes(&mut self, field: Field, what: &str) -> Vec<Prefix> {
         let items = self.items(field.value);
-        let what = format!("an address in {what}");
-        items
-            .into_iter()
-            .filter_map(|item| {
-                let text = self.text(item, &what)?;
-                addresses::prefix(&text.value, text.at, self.report)
-            })
-            .collect()
-    }
-
-    /// One item or a list of at least one.
-    fn list(&mut self, value: NodeId, key: &str) -> Vec<NodeId> {
-        let items = self.items(value);
-        if items.is_empty() {
-            let at = self.tree.node(value).at;
-            self.report.error(at, format!("`{key}` is an empty list; write at least one item"));
+        let mut prefixes = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            if let Some(text) = self.word(*item, format_args!("an address in {what}")) {
+                prefixes.extend(addresses::prefix(text.value, text.at, self.report));
+            }
         }
-        items
-    }
-
-    /// One item or a list, which may be empty.
-    fn items(&mut self, value: NodeId) -> Vec<NodeId> {
-        if self.report.is_full() {
-            return Vec::new();
-        }
-        match &self.tree.node(value).value {
-            Value::Sequence(items) => items.clone(),
-            Value::Scalar(..) | Value::Mapping(_) => vec![value],
-        }
+        prefixes
     }
 
     fn text(&mut self, value: NodeId, what: &str) -> Option<Spanned<String>> {
-        let node = self.tree.node(value);
-        match node.scalar() {
-            Some(Scalar::Text(text)) => return Some(Spanned { value: text.to_owned(), at: node.at }),
-            Some(Scalar::Null) => self.report.error(node.at, format!("{what} has no value; write one")),
-            Some(Scalar::Integer(_) | Scalar::Number | Scalar::Bool(_)) => {
-                let message = format!("{what} is {}, not text; write it in quotes", node.describe());
-                self.report.error(node.at, message);
-            }
-            None => self.report.error(node.at, format!("{what} is {}, not text", node.describe())),
-        }
-        None
+        self.word(value, what).map(|Spanned { value, at }| Spanned { value: value.to_owned(), at })
     }
 
     fn flag(&mut self, field: Field, key: &str) -> Option<bool> {
@@ -284,11 +270,49 @@ impl Decoder<'_, '_> {
         self.report.suggest(text.at, message, suggestion);
         None
     }
+}
 
-    fn sequence(&mut self, value: NodeId, what: &str, takes: &str) -> Option<Vec<NodeId>> {
+impl<'d, 't> Decoder<'d, 't> {
+    /// One item or a list of at least one.
+    fn list(&mut self, value: NodeId, key: &str) -> Items<'d> {
+        let items = self.items(value);
+        if items.is_empty() {
+            let at = self.tree.node(value).at;
+            self.report.error(at, format!("`{key}` is an empty list; write at least one item"));
+        }
+        items
+    }
+
+    /// One item or a list, which may be empty.
+    fn items(&mut self, value: NodeId) -> Items<'d> {
+        if self.report.is_full() {
+            return Items::Several(&[]);
+        }
+        match &self.tree.node(value).value {
+            Value::Sequence(items) => Items::Several(items),
+            Value::Scalar(..) | Value::Mapping(_) => Items::One(value),
+        }
+    }
+
+    /// A text as the tree has it: a long list is read without a copy of each of its items.
+    fn word(&mut self, value: NodeId, what: impl fmt::Display) -> Option<Spanned<&'d str>> {
+        let node = self.tree.node(value);
+        match node.scalar() {
+            Some(Scalar::Text(text)) => return Some(Spanned { value: text, at: node.at }),
+            Some(Scalar::Null) => self.report.error(node.at, format!("{what} has no value; write one")),
+            Some(Scalar::Integer(_) | Scalar::Number | Scalar::Bool(_)) => {
+                let message = format!("{what} is {}, not text; write it in quotes", node.describe());
+                self.report.error(node.at, message);
+            }
+            None => self.report.error(node.at, format!("{what} is {}, not text", node.describe())),
+        }
+        None
+    }
+
+    fn sequence(&mut self, value: NodeId, what: &str, takes: &str) -> Option<&'d [NodeId]> {
         let node = self.tree.node(value);
         match &node.value {
-            Value::Sequence(items) => return Some(items.clone()),
+            Value::Sequence(items) => return Some(items),
             Value::Scalar(..) if node.scalar() == Some(Scalar::Null) => {
                 self.report.error(node.at, format!("{what} has no value; write `[]`, or remove the key"));
             }
@@ -298,9 +322,7 @@ impl Decoder<'_, '_> {
         }
         None
     }
-}
 
-impl<'d, 't> Decoder<'d, 't> {
     fn mapping(&mut self, value: NodeId, what: &str) -> Option<&'d [super::tree::Entry<'t>]> {
         let node = self.tree.node(value);
         match &node.value {

@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_diagnostic_shows_the_line_the_place_and_the_right_spelling() {
-        let position = Position { file: "policy.yaml".to_owned(), line: 4, column: 5 };
+        let position = Position { file: "policy.yaml".into(), line: 4, column: 5 };
         let (source_line, caret) = excerpt("    inbond:", 5);
         let diagnostic = Diagnostic {
             position,

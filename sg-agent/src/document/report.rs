@@ -1,5 +1,7 @@
 //! Collects what is wrong, with the sources that it is wrong in, and says it all at the end.
 
+use std::sync::Arc;
+
 use super::{
     Limits, Source,
     diagnostic::{Diagnostic, Severity, excerpt, visible},
@@ -54,6 +56,8 @@ const SPELLINGS: usize = 1 << 20;
 pub(super) struct Report {
     pub limits: Limits,
     sources: Vec<Source>,
+    /// The names of the sources as messages show them.
+    shown: Vec<Arc<str>>,
     errors: Findings,
     warnings: Findings,
     bytes: usize,
@@ -66,6 +70,7 @@ impl Report {
         Self {
             limits,
             sources: Vec::new(),
+            shown: Vec::new(),
             errors: Findings::default(),
             warnings: Findings::default(),
             bytes: 0,
@@ -100,6 +105,7 @@ impl Report {
     }
 
     pub(super) fn add_source(&mut self, name: String, bytes: Vec<u8>) -> u32 {
+        self.shown.push(name.chars().map(visible).collect::<String>().into());
         self.sources.push(Source { name, bytes });
         u32::try_from(self.sources.len() - 1).unwrap_or(u32::MAX)
     }
@@ -178,7 +184,7 @@ impl Report {
 
     /// The place as messages name it.
     pub(super) fn position(&self, at: Mark) -> Position {
-        position(&self.sources, at)
+        position(&self.shown, at)
     }
 
     /// The name of a source.
@@ -188,7 +194,7 @@ impl Report {
 
     /// Errors, warnings and sources.
     pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>, Vec<Source>) {
-        let Self { sources, errors, warnings, .. } = self;
+        let Self { sources, shown, errors, warnings, .. } = self;
         // Lines are found once for each source that anything is said about.
         let mut starts: Vec<Option<Vec<&[u8]>>> = vec![None; sources.len()];
         let mut told = |findings: Findings, severity| {
@@ -210,7 +216,7 @@ impl Report {
                 let before = line.chars().take((at.column as usize).saturating_sub(1)).count();
                 let at = Mark { column: small(before + 1), ..at };
                 let (source_line, caret) = excerpt(&line, before + 1);
-                let position = position(&sources, at);
+                let position = position(&shown, at);
                 told.push(Diagnostic { position, severity, message, source_line, suggestion, caret });
             }
             told
@@ -221,9 +227,8 @@ impl Report {
     }
 }
 
-fn position(sources: &[Source], at: Mark) -> Position {
-    let name = sources.get(at.source as usize).map_or("", |of| of.name.as_str());
-    let file = name.chars().map(visible).collect();
+fn position(shown: &[Arc<str>], at: Mark) -> Position {
+    let file = shown.get(at.source as usize).map_or_else(|| "".into(), Arc::clone);
     Position { file, line: at.line as usize, column: at.column as usize }
 }
 

@@ -1,7 +1,7 @@
 //! Drafts to a policy: merging, names, defaults. What a name stands for is decided here and
 //! nowhere else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use super::{
     diagnostic::quote,
@@ -28,8 +28,16 @@ pub(super) struct Resolved {
     pub prefix_lists: Vec<Mark>,
     /// As [`Policy::interfaces`].
     pub interfaces: Vec<Mark>,
-    /// Every rule that a document states.
-    pub rules: BTreeMap<RuleIndex, RulePlaces>,
+    /// Every rule that a document states, in the order of [`Policy::rules`].
+    pub rules: Vec<(RuleIndex, RulePlaces)>,
+}
+
+impl Resolved {
+    /// The places of a rule that a document states.
+    pub(super) fn places(&self, rule: RuleIndex) -> Option<&RulePlaces> {
+        let found = self.rules.binary_search_by_key(&rule, |(index, _)| *index).ok()?;
+        self.rules.get(found).map(|(_, places)| places)
+    }
 }
 
 /// A rule's place, and which item gave which service and peer.
@@ -105,7 +113,7 @@ fn add_group(
         let resolve = |(index, draft): (usize, DraftRule)| {
             let direction = draft.direction;
             let (rule, places) = rule(draft, names, report);
-            resolved.rules.insert(RuleIndex { group, direction, index }, places);
+            resolved.rules.push((RuleIndex { group, direction, index }, places));
             rule
         };
         rules.into_iter().enumerate().map(resolve).collect()
@@ -132,16 +140,16 @@ fn add_group(
 }
 
 fn rule(draft: DraftRule, names: &Names, report: &mut Report) -> (Rule, RulePlaces) {
-    let mut places = RulePlaces { at: draft.at, services: Vec::new(), peers: Vec::new() };
+    let mut places = RulePlaces {
+        at: draft.at,
+        services: Vec::with_capacity(draft.allow.len()),
+        peers: Vec::with_capacity(draft.peers.len()),
+    };
     for item in &draft.allow {
-        for service in names.allowed(item, report) {
-            places.services.push((service, item.at));
-        }
+        names.allowed(item, report, |service| places.services.push((service, item.at)));
     }
     for item in &draft.peers {
-        for peer in names.peer(item, report) {
-            places.peers.push((peer, item.at));
-        }
+        names.peer(item, report, |peer| places.peers.push((peer, item.at)));
     }
     let rule = Rule {
         id: draft.id.map(|id| id.value),
@@ -155,9 +163,22 @@ fn rule(draft: DraftRule, names: &Names, report: &mut Report) -> (Rule, RulePlac
 }
 
 /// The values in the order written, each once.
-fn without_repetition<T: Copy + Eq + std::hash::Hash>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = std::collections::HashSet::new();
-    values.filter(|value| seen.insert(*value)).collect()
+fn without_repetition<T: Copy + Eq + std::hash::Hash>(
+    values: impl ExactSizeIterator<Item = T> + Clone,
+) -> Vec<T> {
+    /// Most rules name few things: comparing them is quicker than hashing.
+    const FEW: usize = 8;
+    if values.len() > FEW {
+        let mut seen = HashSet::with_capacity(values.len());
+        return values.filter(|value| seen.insert(*value)).collect();
+    }
+    let mut kept = Vec::with_capacity(values.len());
+    for value in values {
+        if !kept.contains(&value) {
+            kept.push(value);
+        }
+    }
+    kept
 }
 
 /// Puts definitions in name order, and keeps the first of those with one name.

@@ -17,6 +17,8 @@ use super::{
     surrogates::Text,
 };
 
+mod direct;
+
 /// A document's values.
 #[derive(Debug)]
 pub(super) struct Tree<'t> {
@@ -65,6 +67,16 @@ pub(super) enum Scalar<'n> {
 impl<'t> Tree<'t> {
     /// Reads one document. `None`: there is nothing to look at further, and the report says why.
     pub(super) fn parse(text: &'t Text<'_>, source: u32, report: &mut Report) -> Option<Self> {
+        if let Cow::Borrowed(plain) = text.text
+            && let Some((nodes, root)) = direct::read(plain, source, &report.limits)
+        {
+            return Some(Self { nodes, root });
+        }
+        Self::parse_any(text, source, report)
+    }
+
+    /// The same, by the parser that knows all of YAML.
+    fn parse_any(text: &'t Text<'_>, source: u32, report: &mut Report) -> Option<Self> {
         let limit = report.limits.nodes;
         // A parser keeps every token of a flow collection until it is sure that no `:` follows, so
         // their number is bounded before it starts. JSON has a comma and two quotes for a value.

@@ -152,7 +152,7 @@ fn covered_rules(resolved: &Resolved, report: &mut Report) {
             for (index, by) in covering::covered(of.rules(direction), &lists, &mut left) {
                 let name = |index| RuleIndex { group, direction, index };
                 let (Some(places), Some(by_places)) =
-                    (resolved.rules.get(&name(index)), resolved.rules.get(&name(by)))
+                    (resolved.places(name(index)), resolved.places(name(by)))
                 else {
                     continue;
                 };

@@ -46,13 +46,13 @@ impl Set {
         if state == 0 {
             return Ok(control);
         }
-        publish::write(to, 0, &self.nodes_of(state))?;
+        publish::write(to, 0, &self.nodes_of(state)?)?;
         let moved = Control { state: Control::state_of(Control::generation(state), 0), ..control };
         match planned {
             None => Ok(Control { fallback_at: Control::NEVER, ..moved }),
             Some(word) if word == state => Ok(Control { fallback: moved.state, ..moved }),
             Some(word) => {
-                publish::write(to, 1, &self.nodes_of(word))?;
+                publish::write(to, 1, &self.nodes_of(word)?)?;
                 Ok(Control { fallback: Control::state_of(Control::generation(word), 1), ..moved })
             }
         }

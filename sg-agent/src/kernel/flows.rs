@@ -57,9 +57,9 @@ impl Memory for Flows<'_> {
 }
 
 impl Set {
-    /// The flow table.
-    pub(crate) fn flows(&self) -> Flows<'_> {
-        let Self { buckets, entries, datagrams, .. } = self;
+    /// The flow table, by its [entries](Self::entries).
+    pub(crate) fn flows<'a>(&'a self, entries: &'a Mapping<Entry>) -> Flows<'a> {
+        let Self { buckets, datagrams, .. } = self;
         Flows { buckets, entries, datagrams, control: self.control().load() }
     }
 }
@@ -72,11 +72,6 @@ impl<'a> Flows<'a> {
             timeouts: &self.control.timeouts,
             now,
         }
-    }
-
-    /// Flows that fit.
-    pub(crate) fn capacity(&self) -> u32 {
-        self.entries.all().len() as u32
     }
 
     /// Every live flow.

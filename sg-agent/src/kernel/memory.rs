@@ -54,15 +54,23 @@ impl<T: Shared> Mapping<T> {
     /// Maps the first `count` elements of a map, whose values are as large as a `T`. The kernel
     /// refuses to map more than the map has.
     pub(crate) fn open(map: BorrowedFd<'_>, count: u32) -> io::Result<Self> {
+        Self::open_part(map, 0, count)
+    }
+
+    /// Maps `count` elements from number `first` on.
+    pub(crate) fn open_part(map: BorrowedFd<'_>, first: u32, count: u32) -> io::Result<Self> {
         let count = count as usize;
-        let length = count.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::InvalidInput)?;
-        let memory = MmapOptions::new().len(length).map_raw(map.as_raw_fd())?;
+        let size = size_of::<T>();
+        let length = count.checked_mul(size).ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = u64::from(first) * size as u64;
+        let memory = MmapOptions::new().offset(offset).len(length).map_raw(map.as_raw_fd())?;
         Ok(Self { memory, count, of: PhantomData })
     }
 
     /// Every element.
     pub(crate) fn all(&self) -> &[T] {
-        // SAFETY: the mapping is page-aligned and holds `count` elements for as long as `self`
+        // SAFETY: the mapping begins a multiple of the element's size behind a page's beginning, and so
+        // is aligned; it holds `count` elements for as long as `self`
         // lives: a map's memory neither moves nor shrinks. `Shared` says that any content is valid
         // and that others may change it.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast::<T>(), self.count) }

@@ -7,7 +7,7 @@ use sg_common::{
     image::{Header, Node},
 };
 
-use super::{Kernel, KernelError, Published, grace::Grace, set::Set};
+use super::{Kernel, KernelError, Published, grace::Grace, memory::SharedNode, set::Set};
 use crate::image::Image;
 
 impl Kernel {
@@ -36,14 +36,9 @@ impl Kernel {
 
 /// Writes nodes into a buffer that no program reads, and reads them back.
 pub(super) fn write(set: &Set, buffer: u32, nodes: &[Node]) -> Result<(), KernelError> {
-    let shared = set.buffer(buffer);
-    if nodes.len() > shared.len() {
-        return Err(KernelError::TooLarge {
-            what: "the number of nodes",
-            found: nodes.len() as u64,
-            limit: shared.len() as u64,
-        });
-    }
+    let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    let shared = set.buffer(buffer, count)?;
+    let shared = shared.all();
     for (to, from) in shared.iter().zip(nodes) {
         to.store(from);
     }
@@ -54,30 +49,25 @@ pub(super) fn write(set: &Set, buffer: u32, nodes: &[Node]) -> Result<(), Kernel
 }
 
 impl Set {
-    /// The nodes of one buffer.
-    fn buffer(&self, buffer: u32) -> &[super::memory::SharedNode] {
-        let nodes = self.buffer_nodes() as usize;
-        let begin = if buffer == 0 { 0 } else { nodes };
-        &self.image.all()[begin..begin + nodes]
-    }
-
     /// The nodes in force, as many as their header tells; `None` where nothing is published.
-    pub(super) fn nodes(&self) -> Option<Vec<Node>> {
+    pub(super) fn nodes(&self) -> Result<Option<Vec<Node>>, KernelError> {
         let state = self.state();
-        (state != 0).then(|| self.nodes_of(state))
+        if state == 0 { Ok(None) } else { self.nodes_of(state).map(Some) }
     }
 
     /// The nodes of a state's buffer.
-    pub(super) fn nodes_of(&self, state: u64) -> Vec<Node> {
-        let shared = self.buffer(Control::buffer(state));
-        let count = shared.first().and_then(|node| Header::from_node(&node.load()).ok());
-        let count = count.map_or(1, |header| header.nodes as usize);
-        shared.iter().take(count).map(super::memory::SharedNode::load).collect()
+    pub(super) fn nodes_of(&self, state: u64) -> Result<Vec<Node>, KernelError> {
+        let buffer = Control::buffer(state);
+        let first = self.buffer(buffer, 1)?.all().first().map(SharedNode::load);
+        let header = first.and_then(|node| Header::from_node(&node).ok());
+        // What says it has more than there is is no image, which whoever verifies it tells.
+        let count = header.map_or(1, |header| header.nodes).min(self.buffer_nodes()).max(1);
+        Ok(self.buffer(buffer, count)?.all().iter().map(SharedNode::load).collect())
     }
 
     /// The image in force, verified.
     pub(super) fn current_image(&self) -> Result<Image, KernelError> {
-        let nodes = self.nodes().ok_or(KernelError::NothingPublished)?;
+        let nodes = self.nodes()?.ok_or(KernelError::NothingPublished)?;
         Image::from_nodes(nodes).map_err(|cause| KernelError::Image { which: "current", cause })
     }
 }

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use sg_common::{
     abi::{Control, RuleCounter, TICK_SHIFT},
-    flow::FlowKey,
+    flow::{Entry, FlowKey},
 };
 
 use super::{
     Attached, DropEvents, FlowView, KernelError, Paths, ZoneCounters, clock,
     hooks::{self, Depth},
+    memory::Mapping,
     pins::{CURRENT, Pins},
     set::Set,
 };
@@ -22,6 +23,8 @@ use crate::image::Image;
 pub struct Reader {
     pins: Pins,
     set: Set,
+    /// The flows of the set.
+    entries: Mapping<Entry>,
     /// A moment and its tick.
     tick: (Instant, u32),
 }
@@ -62,7 +65,7 @@ impl Reader {
             },
         };
         let tick = (Instant::now(), clock::tick(&set.clock, set.rate)?);
-        Ok(Some(Self { pins, set, tick }))
+        Ok(Some(Self { entries: set.entries()?, pins, set, tick }))
     }
 
     /// What it reads.
@@ -118,7 +121,7 @@ impl Reader {
 
     /// Every live flow. Those that change hands while being read are left out.
     pub fn flows(&self) -> impl Iterator<Item = FlowView> + '_ {
-        self.set.flows().iter(self.now_tick())
+        self.set.flows(&self.entries).iter(self.now_tick())
     }
 
     /// How much fits into the maps as they are.
@@ -136,13 +139,13 @@ impl Reader {
     /// Live flows, and how many fit.
     #[must_use]
     pub fn flow_usage(&self) -> (u32, u32) {
-        (self.flows().count() as u32, self.set.flows().capacity())
+        (self.flows().count() as u32, self.set.flow_capacity())
     }
 
     /// The live flow of a key.
     #[must_use]
     pub fn find_flow(&self, key: &FlowKey) -> Option<FlowView> {
-        self.set.flows().find(key, self.now_tick())
+        self.set.flows(&self.entries).find(key, self.now_tick())
     }
 
     /// The present tick.

@@ -4,7 +4,7 @@
 //! another set ([`super::replace`]).
 
 use std::{
-    fs, io,
+    fs,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -75,9 +75,12 @@ pub(crate) struct Set {
     /// Jiffies a second.
     pub(crate) rate: u32,
     control: Mapping<SharedControl>,
-    pub(crate) image: Mapping<SharedNode>,
+    /// This and the flows are most of the memory there is, and mapped while somebody looks.
+    image: MapData,
+    image_nodes: u32,
     pub(crate) buckets: Mapping<Bucket>,
-    pub(crate) entries: Mapping<Entry>,
+    entries: MapData,
+    entry_count: u32,
     pub(crate) datagrams: Mapping<Datagram>,
     pub(crate) attachments: Array<MapData, u64>,
     pub(crate) counters: Counters<2>,
@@ -124,9 +127,9 @@ impl Set {
             None => Ok(open_program(&folder, program::XDP)?),
         };
         let (control, _) = mapped::<Control, _>(&folder, map::CONTROL)?;
-        let image = mapped_parts::<Chunk, _>(&folder, map::IMAGE, CHUNK_NODES)?;
+        let (image, chunks) = open_map::<Chunk>(&folder, map::IMAGE, MapType::Array)?;
         let (buckets, bucket_count) = mapped::<Bucket, _>(&folder, map::FLOW_BUCKETS)?;
-        let (entries, entry_count) = mapped::<Entry, _>(&folder, map::FLOW_ENTRIES)?;
+        let (entries, entry_count) = open_map::<Entry>(&folder, map::FLOW_ENTRIES, MapType::Array)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
         let (attachments, slots) = open_map::<Attachment>(&folder, map::ATTACHMENTS, MapType::Array)?;
         let (unlocks, _) = mapped::<Unlocks, _>(&folder, map::UNLOCKS)?;
@@ -151,8 +154,10 @@ impl Set {
             rate,
             control,
             image,
+            image_nodes: chunks.saturating_mul(CHUNK_NODES),
             buckets,
             entries,
+            entry_count,
             datagrams,
             attachments: Array::try_from(Map::Array(attachments))
                 .map_err(|error| KernelError::map("open", map::ATTACHMENTS, error))?,
@@ -182,7 +187,34 @@ impl Set {
 
     /// Nodes of one image buffer.
     pub(crate) fn buffer_nodes(&self) -> u32 {
-        self.image.all().len() as u32 / 2
+        self.image_nodes / 2
+    }
+
+    /// The first `count` nodes of one image buffer, as long as what this gives is held.
+    pub(crate) fn buffer(&self, buffer: u32, count: u32) -> Result<Mapping<SharedNode>, KernelError> {
+        let nodes = self.buffer_nodes();
+        if count > nodes {
+            return Err(KernelError::TooLarge {
+                what: "the number of nodes",
+                found: count.into(),
+                limit: nodes.into(),
+            });
+        }
+        let first = if buffer == 0 { 0 } else { nodes };
+        Mapping::open_part(self.image.fd().as_fd(), first, count)
+            .map_err(|error| KernelError::system("map", map_path(&self.folder, map::IMAGE).display(), error))
+    }
+
+    /// Flows that fit.
+    pub(crate) fn flow_capacity(&self) -> u32 {
+        self.entry_count
+    }
+
+    /// The flows' entries, as long as what this gives is held.
+    pub(crate) fn entries(&self) -> Result<Mapping<Entry>, KernelError> {
+        Mapping::open(self.entries.fd().as_fd(), self.entry_count).map_err(|error| {
+            KernelError::system("map", map_path(&self.folder, map::FLOW_ENTRIES).display(), error)
+        })
     }
 
     /// Zones that have counters.
@@ -258,19 +290,6 @@ pub(crate) fn mapped<V, T: super::memory::Shared>(
     let mapping = Mapping::open(data.fd().as_fd(), count)
         .map_err(|error| KernelError::system("map", map_path(folder, name).display(), error))?;
     Ok((mapping, count))
-}
-
-/// A map whose values are `parts` times a `T` each, mapped into memory.
-fn mapped_parts<V, T: super::memory::Shared>(
-    folder: &Path,
-    name: &str,
-    parts: u32,
-) -> Result<Mapping<T>, KernelError> {
-    let (data, count) = open_map::<V>(folder, name, MapType::Array)?;
-    debug_assert_eq!(size_of::<V>(), size_of::<T>() * parts as usize, "{name}");
-    let failed = |error| KernelError::system("map", map_path(folder, name).display(), error);
-    let count = count.checked_mul(parts).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-    Mapping::open(data.fd().as_fd(), count).map_err(failed)
 }
 
 fn open_counters<V, const WORDS: usize>(folder: &Path, name: &str) -> Result<Counters<WORDS>, KernelError> {

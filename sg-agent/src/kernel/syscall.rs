@@ -402,3 +402,12 @@ pub(crate) fn monotonic() -> Duration {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
+
+/// Gives the memory that the allocator holds for later back to the kernel.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers, and locks what it touches.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

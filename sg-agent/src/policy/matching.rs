@@ -76,7 +76,7 @@ mod tests {
                 hook: Hook::Auto,
                 infrastructure: Infrastructure::default(),
                 permit_ethertypes: vec![],
-                position: Position { file: String::new(), line: 1, column: 1 },
+                position: Position { file: "".into(), line: 1, column: 1 },
             })
             .collect();
         Policy { interfaces, ..Policy::default() }

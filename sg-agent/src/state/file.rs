@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -36,6 +36,18 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateE
 
 /// Writes a file beside, has it reach the disk, and renames it over `path`.
 pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    prepare(path, value)?.put_in_place()
+}
+
+/// A file that is on the disk, beside its place.
+#[must_use]
+pub(super) struct Prepared<'p> {
+    path: &'p Path,
+    temporary: PathBuf,
+}
+
+/// Writes a file beside `path`, and has it reach the disk.
+pub(super) fn prepare<'p, T: Serialize>(path: &'p Path, value: &T) -> Result<Prepared<'p>, StateError> {
     let failed = |operation| {
         let path = path.to_owned();
         move |source| StateError::Io { operation, path, source }
@@ -52,8 +64,20 @@ pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), StateE
         .open(&temporary)
         .map_err(failed("write"))?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
-    fs::rename(&temporary, path).map_err(failed("rename"))?;
-    sync_folder(path)
+    Ok(Prepared { path, temporary })
+}
+
+impl Prepared<'_> {
+    /// Renames it over what is there.
+    pub(super) fn put_in_place(self) -> Result<(), StateError> {
+        let Self { path, temporary } = self;
+        fs::rename(temporary, path).map_err(|source| StateError::Io {
+            operation: "rename",
+            path: path.to_owned(),
+            source,
+        })?;
+        sync_folder(path)
+    }
 }
 
 /// Renames a file; one that is not there is left alone.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use crate::document::{self, Files, Limits, Loaded};
+use crate::document::{self, Files, Limits, Loaded, Source};
 
 /// Everything that a policy was read from. It can be read again without the author's folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -34,19 +34,16 @@ pub struct Text {
 }
 
 impl Submission {
-    /// What `loaded` was read from. Files that are no UTF-8 have led to errors already, and are
-    /// left out.
+    /// The texts of `sources`, the first of which are documents. Files that are no UTF-8 have led to
+    /// errors already, and are left out.
     #[must_use]
-    pub fn of(loaded: &Loaded) -> Self {
-        let text = |source: &document::Source| {
-            let text = String::from_utf8(source.bytes.clone()).ok()?;
-            Some(Text { name: source.name.clone(), text })
-        };
-        let (documents, files) = loaded.sources.split_at(loaded.documents.min(loaded.sources.len()));
-        Self {
-            documents: documents.iter().filter_map(text).collect(),
-            files: files.iter().filter_map(text).collect(),
+    pub fn of(sources: Vec<Source>, documents: usize) -> Self {
+        let mut submission = Self::default();
+        for (number, Source { name, bytes }) in sources.into_iter().enumerate() {
+            let to = if number < documents { &mut submission.documents } else { &mut submission.files };
+            to.extend(String::from_utf8(bytes).ok().map(|text| Text { name, text }));
         }
+        submission
     }
 
     /// Reads the policy from the texts.
@@ -62,11 +59,15 @@ impl Submission {
     /// SHA-256 over names and texts, in hexadecimal.
     #[must_use]
     pub fn digest(&self) -> String {
+        self.digest_with(|text| &text.name)
+    }
+
+    fn digest_with(&self, name: fn(&Text) -> &str) -> String {
         let mut sha = Sha256::new();
         for (kind, texts) in [(b"d", &self.documents), (b"f", &self.files)] {
-            for Text { name, text } in texts {
+            for text in texts {
                 sha.update(kind);
-                for part in [name, text] {
+                for part in [name(text), &text.text] {
                     sha.update((part.len() as u64).to_le_bytes());
                     sha.update(part);
                 }
@@ -78,10 +79,7 @@ impl Submission {
     /// As [`Self::digest`], whatever the files are called and wherever they are.
     #[must_use]
     pub fn content_digest(&self) -> String {
-        let unnamed = |texts: &[Text]| {
-            texts.iter().map(|Text { text, .. }| Text { name: String::new(), text: text.clone() }).collect()
-        };
-        Self { documents: unnamed(&self.documents), files: unnamed(&self.files) }.digest()
+        self.digest_with(|_| "")
     }
 
     /// The names of the documents.
@@ -94,7 +92,8 @@ impl Submission {
 /// Bytes in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 struct Sent<'t>(BTreeMap<PathBuf, &'t [u8]>);
@@ -127,7 +126,7 @@ mod tests {
         fs::write(folder.path().join("l.txt"), "192.0.2.0/24 # lab\n").unwrap();
         let loaded = document::load(&[policy], &Limits::default());
         assert_eq!(loaded.errors, []);
-        let submission = Submission::of(&loaded);
+        let submission = Submission::of(loaded.sources.clone(), loaded.documents);
         assert_eq!((submission.documents.len(), submission.files.len()), (1, 1));
         drop(folder);
         let again = submission.load(&Limits::default());

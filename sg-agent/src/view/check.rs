@@ -44,7 +44,7 @@ pub struct Finding {
 impl From<&Diagnostic> for Finding {
     fn from(diagnostic: &Diagnostic) -> Self {
         Self {
-            file: diagnostic.position.file.clone(),
+            file: diagnostic.position.file.to_string(),
             line: diagnostic.position.line,
             column: diagnostic.position.column,
             message: diagnostic.message.clone(),

@@ -80,7 +80,7 @@ impl Engine {
         let mut plan = Plan {
             changed: false,
             generation: self.generation(),
-            digest: candidate.submission.digest(),
+            digest: candidate.digest.clone(),
             interfaces: treated_otherwise(&before, &after, &interfaces),
             access: access(&before, &after)?,
             rules: rules(in_force, &numbered),

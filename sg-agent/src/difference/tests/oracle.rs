@@ -48,7 +48,7 @@ fn service() -> impl Strategy<Value = Service> {
 }
 
 fn nowhere() -> Position {
-    Position { file: "p.yaml".to_owned(), line: 1, column: 1 }
+    Position { file: "p.yaml".into(), line: 1, column: 1 }
 }
 
 /// Two groups with members, whose rules name prefixes and each other.

@@ -47,7 +47,7 @@ impl Decoder<'_, '_> {
         let groups = match groups {
             Some(groups) => {
                 let items = self.list(groups.value, "groups");
-                items.into_iter().filter_map(|item| self.name(item, "the name of a group")).collect()
+                items.iter().filter_map(|item| self.name(*item, "the name of a group")).collect()
             }
             None => {
                 let message = "an interface entry needs `groups`: the groups whose rules apply to it";
@@ -105,16 +105,16 @@ impl Decoder<'_, '_> {
             self.report.error(at, message.to_owned());
         }
         let (mut prefixes, mut macs, mut is_whole) = (Vec::new(), Vec::new(), true);
-        for item in items {
-            let Some(text) = self.text(item, "an address in `addresses`") else {
+        for item in items.iter() {
+            let Some(text) = self.word(*item, "an address in `addresses`") else {
                 is_whole = false;
                 continue;
             };
-            if let Some(mac) = Mac::parse(&text.value) {
+            if let Some(mac) = Mac::parse(text.value) {
                 macs.push(mac);
                 continue;
             }
-            let prefix = addresses::prefix(&text.value, text.at, self.report);
+            let prefix = addresses::prefix(text.value, text.at, self.report);
             is_whole &= prefix.is_some();
             prefixes.extend(prefix);
         }
@@ -149,7 +149,7 @@ impl Decoder<'_, '_> {
 
     fn ethertypes(&mut self, field: Field) -> Vec<u16> {
         let mut permitted: Vec<_> =
-            self.items(field.value).into_iter().filter_map(|item| self.ethertype(item)).collect();
+            self.items(field.value).iter().filter_map(|item| self.ethertype(*item)).collect();
         permitted.sort_unstable();
         permitted.dedup();
         permitted

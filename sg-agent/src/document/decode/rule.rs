@@ -5,7 +5,6 @@ use sg_common::tuple::Direction;
 use super::{Decoder, Field};
 use crate::document::{
     addresses, allow,
-    diagnostic::quote,
     draft::{Allowed, DraftRule, Named},
     keys,
     report::Spanned,
@@ -64,7 +63,7 @@ impl Decoder<'_, '_> {
     fn rules(&mut self, field: Field, words: &Words) -> Vec<DraftRule> {
         let what = format!("`{}`", words.direction);
         let rules = self.sequence(field.value, &what, "a list of rules").unwrap_or_default();
-        rules.into_iter().filter_map(|rule| self.rule(rule, words)).collect()
+        rules.iter().filter_map(|rule| self.rule(*rule, words)).collect()
     }
 
     fn rule(&mut self, value: NodeId, words: &Words) -> Option<DraftRule> {
@@ -80,7 +79,7 @@ impl Decoder<'_, '_> {
         let allow = match allow {
             Some(allow) => {
                 let items = self.list(allow.value, "allow");
-                items.into_iter().filter_map(|item| self.allowed(item)).collect()
+                items.iter().filter_map(|item| self.allowed(*item)).collect()
             }
             None => {
                 let message =
@@ -92,7 +91,7 @@ impl Decoder<'_, '_> {
         let peers = match peers {
             Some(peers) => {
                 let items = self.list(peers.value, words.peers);
-                items.into_iter().filter_map(|item| self.peer(item, words)).collect()
+                items.iter().filter_map(|item| self.peer(*item, words)).collect()
             }
             None if misplaced => Vec::new(),
             None => {
@@ -137,8 +136,8 @@ impl Decoder<'_, '_> {
                 allow::protocol(number)
             }
             _ => {
-                let text = self.text(item, "a service")?.value;
-                allow::item(&text)
+                let text = self.word(item, "a service")?.value;
+                allow::item(text)
             }
         };
         match read {
@@ -159,8 +158,8 @@ impl Decoder<'_, '_> {
             self.report.error(at, message);
             return None;
         }
-        let text = self.text(item, &format!("an item of {}", quote(words.peers)))?;
-        let value = addresses::peer(&text.value, text.at, self.report)?;
+        let text = self.word(item, format_args!("an item of `{}`", words.peers))?;
+        let value = addresses::peer(text.value, text.at, self.report)?;
         Some(Spanned { value, at: text.at })
     }
 }

@@ -84,38 +84,39 @@ impl Names {
         Self { services, groups, lists }
     }
 
-    /// What an item of `allow` opens.
-    pub(super) fn allowed(&self, item: &Spanned<Allowed>, report: &mut Report) -> Vec<Service> {
+    /// Tells what an item of `allow` opens.
+    pub(super) fn allowed(
+        &self,
+        item: &Spanned<Allowed>,
+        report: &mut Report,
+        mut tell: impl FnMut(Service),
+    ) {
         let name = match &item.value {
-            Allowed::Service(service) => return vec![*service],
+            Allowed::Service(service) => return tell(*service),
             Allowed::Named(name) => name,
         };
         match self.services.get(name).map(Vec::as_slice).or_else(|| services::built_in(name)) {
-            Some(services) => services.to_vec(),
-            None => {
-                unknown_service(name, item.at, self.services.keys(), report);
-                Vec::new()
-            }
+            Some(services) => services.iter().copied().for_each(tell),
+            None => unknown_service(name, item.at, self.services.keys(), report),
         }
     }
 
-    /// Whom an item of `from` or `to` means.
-    pub(super) fn peer(&self, item: &Spanned<Named>, report: &mut Report) -> Vec<Peer> {
+    /// Tells whom an item of `from` or `to` means.
+    pub(super) fn peer(&self, item: &Spanned<Named>, report: &mut Report, mut tell: impl FnMut(Peer)) {
         let (kind, name) = match &item.value {
-            Named::Anywhere => return Family::ALL.map(|family| Peer::Prefix(Prefix::any(family))).to_vec(),
-            Named::Prefix(prefix) => return vec![Peer::Prefix(*prefix)],
+            Named::Anywhere => {
+                return Family::ALL.into_iter().for_each(|family| tell(Peer::Prefix(Prefix::any(family))));
+            }
+            Named::Prefix(prefix) => return tell(Peer::Prefix(*prefix)),
             Named::PrefixList(name) => match place(&self.lists, name) {
-                Some(index) => return vec![Peer::PrefixList(PrefixListIndex(index))],
+                Some(index) => return tell(Peer::PrefixList(PrefixListIndex(index))),
                 None => ("list", name),
             },
             Named::Group(name) => match place(&self.groups, name) {
-                Some(index) => return vec![Peer::Group(GroupIndex(index))],
+                Some(index) => return tell(Peer::Group(GroupIndex(index))),
                 None => ("group", name),
             },
-            Named::Unclear(text) => {
-                self.unclear(text, item, report);
-                return Vec::new();
-            }
+            Named::Unclear(text) => return self.unclear(text, item, report),
         };
         if report.is_complete() {
             let (same, other, what) = match kind {
@@ -128,7 +129,6 @@ impl Names {
             };
             report.suggest(item.at, format!("there is no {what} {}", quote(name)), suggestion);
         }
-        Vec::new()
     }
 
     /// The group of an interface entry.

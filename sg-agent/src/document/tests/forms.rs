@@ -138,7 +138,7 @@ fn json_is_the_same_shape() {
     let yaml = "version: 1\ngroups: {g: {inbound: [{allow: 47, from: '::1', id: x}]}}\n";
     let json = "{\n\t\"version\":1,\"groups\":{\"g\":{\"inbound\":[{\"allow\":47,\"from\":\"::1\",\"\\u0069d\":\"x\"}]}}\n}\n";
     let strip = |mut policy: Policy| {
-        let nowhere = crate::policy::Position { file: String::new(), line: 0, column: 0 };
+        let nowhere = crate::policy::Position { file: "".into(), line: 0, column: 0 };
         for group in &mut policy.groups {
             group.position = nowhere.clone();
             for rule in group.inbound.iter_mut().chain(&mut group.outbound) {

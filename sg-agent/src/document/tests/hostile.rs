@@ -35,14 +35,14 @@ fn every_limit_refuses() {
     }
     let parsed =
         parse_with(&[("a", "version: 1"), ("b", "version: 1")], &NoFiles, &Limits { bytes: 15, ..limits });
-    assert_eq!(parsed.errors[0].position.file, "b");
+    assert_eq!(&*parsed.errors[0].position.file, "b");
 }
 
 #[test]
 fn a_file_name_cannot_steer_a_terminal() {
     let loaded = parse_str("a\u{1b}[2J\n.yaml", "version: 1\nversion: 1", &Limits::default());
     let [error] = loaded.errors.as_slice() else { panic!("{:?}", loaded.errors) };
-    assert_eq!(error.position.file, "a\u{fffd}[2J\u{fffd}.yaml");
+    assert_eq!(&*error.position.file, "a\u{fffd}[2J\u{fffd}.yaml");
     assert!(error.message.ends_with("the first is at a\u{fffd}[2J\u{fffd}.yaml:1:1"), "{}", error.message);
 }
 

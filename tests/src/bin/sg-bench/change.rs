@@ -138,8 +138,9 @@ fn policy(rules: u32, prefixes: u32, number: u32) -> Result<String> {
     Ok(text)
 }
 
-/// Resident memory.
+/// Resident memory, when the agent has been left alone for long enough to give back what it does not need.
 fn memory(agent: &Agent) -> Result<f64> {
+    thread::sleep(Duration::from_secs(2));
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.process()?))?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
     Ok(resident.context("no VmRSS")?.parse::<f64>()? / 1024.0)

@@ -87,11 +87,11 @@ impl Engine {
         let now: Vec<_> = in_force.record.zones.iter().filter(|zone| !zone.is_retired).collect();
         let (image, inputs, records) = match candidate {
             None => {
-                answer.digest = in_force.candidate.submission.digest();
+                answer.digest = in_force.candidate.digest.clone();
                 (reader.image().map_err(failed)?, in_force.inputs.clone(), in_force.record.zones.clone())
             }
             Some(candidate) => {
-                answer.digest = candidate.submission.digest();
+                answer.digest = candidate.digest.clone();
                 answer.warnings = candidate.warnings.iter().map(ToString::to_string).collect();
                 let interfaces = Interfaces::snapshot().map_err(failed)?;
                 let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
