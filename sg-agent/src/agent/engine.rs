@@ -12,7 +12,7 @@ use super::{
     plan::{self, Before, Candidate, Entry, Inputs, Placement, Plan},
     steps::{Steps, steps},
     trial::{Trial, WayBack},
-    zones::ZoneTable,
+    zones::{Slot, ZoneTable},
 };
 use crate::{
     failure::{Exit, Failure},
@@ -91,12 +91,14 @@ impl Engine {
         let (kernel, opened) = Kernel::open(&self.paths, &self.sizes, &self.settings)
             .map_err(|error| Failure::kernel("open the programs and maps", &error))?;
         let generation = kernel.generation();
-        let record = self.store.store().record(generation).unwrap_or_else(|error| {
-            warn!("the record of generation {generation} is of no use: {error}");
+        let admitting = if generation == 0 { kernel.latest_generation() } else { generation };
+        let record = self.store.store().record(admitting).unwrap_or_else(|error| {
+            warn!("the record of generation {admitting} is of no use: {error}");
             None
         });
         match opened {
             Opened::Loaded => info!("programs and maps are loaded; nothing is enforced yet"),
+            Opened::Inherited => info!("programs and maps are loaded, with the flows of another version"),
             Opened::Adopted => info!(generation, "adopted what is enforced"),
             Opened::Upgraded => info!(generation, "adopted what is enforced, with new programs"),
         }
@@ -382,7 +384,8 @@ impl Engine {
     /// A number that no generation ever had: flows tell by it which policy admitted them.
     pub(super) fn next_generation(&self) -> Result<u64, Failure> {
         let highest = self.store.store().highest().map_err(Failure::state)?;
-        Ok(self.generation().max(highest) + 1)
+        let latest = self.kernel.as_ref().map_or(0, Kernel::latest_generation);
+        Ok(latest.max(highest) + 1)
     }
 
     pub(super) fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
@@ -426,18 +429,24 @@ impl Engine {
 /// The numbers that the kernel uses, as far as they are remembered.
 fn before(record: Option<&Record>, kernel: &Kernel) -> Before {
     let is_enforced = kernel.generation() > 0;
+    // The zones of interfaces that are yet to be taken over from another version stay theirs.
+    let inherited = kernel.inherited();
+    let taken = inherited.iter().map(|(ifindex, zone)| (*zone, Slot::Used(*ifindex)));
     let Some(record) = record.filter(|_| is_enforced) else {
-        return Before { is_forgotten: is_enforced, ..Before::default() };
+        let zones = ZoneTable(taken.collect());
+        let numbering = record.map(Numbering::of).unwrap_or_default();
+        return Before { is_forgotten: is_enforced, zones, numbering };
     };
     let attached = kernel.attached();
     let mut zones = ZoneTable::of(record);
     // One that was detached meanwhile begins afresh: what flowed since was not seen.
     zones.0.retain(|zone, slot| match slot {
-        super::zones::Slot::Used(ifindex) => {
+        Slot::Used(ifindex) => {
             attached.iter().any(|attached| (attached.ifindex, attached.zone) == (*ifindex, *zone))
         }
-        super::zones::Slot::Retired(_) => true,
+        Slot::Retired(_) => true,
     });
+    zones.0.extend(taken);
     Before { numbering: Numbering::of(record), zones, is_forgotten: false }
 }
 

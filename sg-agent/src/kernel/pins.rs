@@ -1,7 +1,8 @@
 //! What lies where on the BPF file system, and how it changes as a whole.
 //!
 //! ```text
-//! BPFFS/v1/                the ABI version: no version reads another's maps
+//! BPFFS/v1/                the ABI version: no version reads another's maps, but those of flows that
+//!                          are laid out alike ([`super::basis`])
 //!   current -> set-3       which set is in force
 //!   set-3/maps/NAME        every map; maps that sets share are pinned in each
 //!   set-3/programs/NAME
