@@ -41,6 +41,7 @@ mod repair;
 mod replace;
 mod set;
 mod settings;
+mod sightings;
 mod slots;
 mod sockets;
 mod stand_in;
