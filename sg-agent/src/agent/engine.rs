@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     memory,
@@ -51,6 +51,9 @@ pub struct Engine {
     pub(super) trial: Option<Trial>,
     /// What is to be returned to from the next change on, should nobody confirm it.
     pub(super) way_back: Option<WayBack>,
+    /// Why what is in force could not be written down.
+    unwritten: Option<Failure>,
+    is_refused_by_disk: bool,
 }
 
 /// The generation in force.
@@ -81,6 +84,8 @@ impl Engine {
             mending: Mending::default(),
             trial: None,
             way_back: None,
+            unwritten: None,
+            is_refused_by_disk: false,
         };
         engine.open_kernel()?;
         Ok(engine)
@@ -211,7 +216,9 @@ impl Engine {
                 // Until a new interface is covered everything passes it. Whether the others are as they
                 // were left is for the next look.
                 let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::recorded);
-                self.settle_beside(candidate, &attached, &Order::event("interfaces changed")).map(Some)
+                // A disk that is full must not leave a new interface open.
+                let order = Order::event("interfaces changed").even_unwritten();
+                self.settle_beside(candidate, &attached, &order).map(Some)
             }
             _ => Ok(None),
         }
@@ -282,10 +289,12 @@ impl Engine {
                     && in_force.record.policy == applied.digest => {}
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
+        self.write_down();
         let known = std::mem::replace(&mut self.problems, placement.problems.clone());
         self.plan_way_back();
         let steps = steps(&placement.requests, attached);
         self.carry_out(&steps, attached, interfaces, &known);
+        self.problems.extend(self.unwritten.as_ref().map(unwritten));
         if let Some(kernel) = &mut self.kernel {
             kernel.rest();
         }
@@ -293,6 +302,7 @@ impl Engine {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
             if applied.changed
+                && self.unwritten.is_none()
                 && let Err(error) = self.store.prune(applied.generation)
             {
                 warn!("old generations stay on disk: {error}");
@@ -356,14 +366,14 @@ impl Engine {
                 let record = plan::record(&candidate, placement, &plan, Entry::of(&old));
                 // The policy reads otherwise, or an interface has another name.
                 if record != old {
-                    self.write(&record, &candidate)?;
+                    self.write_for(order, &record, &candidate)?;
                 }
                 record
             }
             _ => {
                 let next = self.next_generation()?;
                 let record = plan::record(&candidate, placement, &plan, Entry::new(next, order));
-                self.publish(&candidate, placement, &plan, &record, applied)?;
+                self.publish(&candidate, placement, &plan, &record, order, applied)?;
                 record
             }
         };
@@ -392,15 +402,53 @@ impl Engine {
         self.store.write(record, &candidate.submission).map_err(Failure::state)
     }
 
+    /// Writes a record, or notes why that cannot be done where the policy is to be in force all the same.
+    fn write_for(&mut self, order: &Order, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
+        match self.write(record, candidate) {
+            Ok(()) => {
+                self.unwritten = None;
+                self.is_refused_by_disk = false;
+            }
+            Err(failure) if order.goes_unwritten => {
+                error!("{}", unwritten(&failure));
+                self.unwritten = Some(failure);
+            }
+            Err(failure) => {
+                self.is_refused_by_disk = true;
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what is in force and could not be written before.
+    fn write_down(&mut self) {
+        let Some(in_force) = self.in_force.as_ref().filter(|_| self.unwritten.is_some()) else { return };
+        match self.write(&in_force.record, &in_force.candidate) {
+            Ok(()) => {
+                info!("what is in force is written down");
+                self.unwritten = None;
+            }
+            Err(failure) => self.unwritten = Some(failure),
+        }
+    }
+
+    /// Whether the latest policy that was refused could not be written down, and may be another time.
+    #[must_use]
+    pub const fn is_refused_by_disk(&self) -> bool {
+        self.is_refused_by_disk
+    }
+
     fn publish(
         &mut self,
         candidate: &Candidate,
         placement: &Placement,
         plan: &Plan,
         record: &Record,
+        order: &Order,
         applied: &mut Applied,
     ) -> Result<(), Failure> {
-        self.write(record, candidate)?;
+        self.write_for(order, record, candidate)?;
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let numbers = match self.before.is_forgotten {
             true => (0..record.next_number).collect(),
@@ -426,18 +474,26 @@ impl Engine {
     }
 }
 
+/// That the policy in force is not written down, and why.
+fn unwritten(failure: &Failure) -> String {
+    format!("the policy in force cannot be written down, and is enforced all the same: {failure}")
+}
+
 /// The numbers that the kernel uses, as far as they are remembered.
 fn before(record: Option<&Record>, kernel: &Kernel) -> Before {
     let is_enforced = kernel.generation() > 0;
     // The zones of interfaces that are yet to be taken over from another version stay theirs.
     let inherited = kernel.inherited();
     let taken = inherited.iter().map(|(ifindex, zone)| (*zone, Slot::Used(*ifindex)));
+    let attached = kernel.attached();
     let Some(record) = record.filter(|_| is_enforced) else {
-        let zones = ZoneTable(taken.collect());
+        // Whose zone is whose is told by what is attached, too.
+        let attached = attached.iter().filter(|attached| !attached.is_gone);
+        let attached = attached.map(|attached| (attached.zone, Slot::Used(attached.ifindex)));
+        let zones = ZoneTable(taken.chain(attached).collect());
         let numbering = record.map(Numbering::of).unwrap_or_default();
         return Before { is_forgotten: is_enforced, zones, numbering };
     };
-    let attached = kernel.attached();
     let mut zones = ZoneTable::of(record);
     // One that was detached meanwhile begins afresh: what flowed since was not seen.
     zones.0.retain(|zone, slot| match slot {

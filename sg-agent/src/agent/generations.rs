@@ -1,9 +1,6 @@
 //! Older generations: which there were, and going back to one.
 
-use super::{
-    Agent, Terms, history,
-    order::{Occasion, Order},
-};
+use super::{Agent, Terms, history, order::Order};
 use crate::{
     failure::{Exit, Failure},
     view::{Applied, History},
@@ -32,7 +29,7 @@ impl Agent {
         self.engine.give_up()?;
         let cause = format!("rollback to {}", wanted.generation);
         let Terms { author, own, .. } = terms;
-        let order = Order { occasion: Occasion::Request, author, cause, own };
+        let order = Order::request(author, cause, own);
         self.engine.apply(candidate, &order)
     }
 
