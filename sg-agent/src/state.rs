@@ -10,6 +10,7 @@
 //! generations/0000000007.json   one record a generation; those of the newest policies are kept
 //! policies/DIGEST.json      the documents and list files of a policy, by their digest
 //! trial.json                a policy that waits for its confirmation, and the one before it
+//! unlocks/TIME-PROCESS.json     the latest uses of `unlock`, written without the lock
 //! refused.json              the digest of the last one that waited in vain
 //! ```
 
@@ -27,12 +28,14 @@ mod file;
 mod record;
 mod submission;
 mod trial;
+mod unlocks;
 
 use self::file::{read, remove, rename, replace};
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
     trial::TrialRecord,
+    unlocks::UnlockRecord,
 };
 
 /// How many policies are kept.

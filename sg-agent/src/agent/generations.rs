@@ -34,7 +34,6 @@ impl Agent {
     }
 
     pub(super) fn history(&self) -> Result<History, Failure> {
-        let records = history::records(self.engine.store()).map_err(Failure::state)?;
-        Ok(history::shown(&records, self.engine.generation()))
+        history::of(self.engine.store(), self.engine.generation()).map_err(Failure::state)
     }
 }
