@@ -343,7 +343,7 @@ impl Engine {
         .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
         applied.compile_ms = plan.compile_ms;
         if let Some(own) = &order.own {
-            own.check(&plan.image, placement)?;
+            own.check(&plan.image, placement, &there()?)?;
         }
 
         let Some(kernel) = &mut self.kernel else {
