@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    control::server::{self, Unbound},
+    control::server,
     document::{Limits, Loaded},
     enforced::Enforced,
     failure::{Exit, Failure},
@@ -153,15 +153,7 @@ struct Agent {
 impl Agent {
     async fn start_and_serve(options: Options) -> Result<(), Failure> {
         let store = Store::new(&options.state_dir).lock().map_err(Failure::state)?;
-        let listener = match server::bind(&options.socket) {
-            Ok(listener) => Some(listener),
-            Err(Unbound::Taken(failure)) => return Err(failure),
-            // Nobody can ask, and what is to be enforced is.
-            Err(Unbound::Unreachable(failure)) => {
-                error!("{failure}; it is tried again");
-                None
-            }
-        };
+        let listener = server::listen(&options.socket)?;
         let (sender, mut events) = mpsc::channel(64);
         // Watching begins before the first look at the interfaces, so that no change is missed.
         sources::signals(&sender)?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     memory,
@@ -28,9 +28,10 @@ use crate::{
 mod attaching;
 mod mending;
 mod preview;
+mod writing;
 
 pub use self::attaching::detached;
-use self::mending::Mending;
+use self::{mending::Mending, writing::Writing};
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -51,9 +52,8 @@ pub struct Engine {
     pub(super) trial: Option<Trial>,
     /// What is to be returned to from the next change on, should nobody confirm it.
     pub(super) way_back: Option<WayBack>,
-    /// Why what is in force could not be written down.
-    unwritten: Option<Failure>,
-    is_refused_by_disk: bool,
+    /// What could not be written down.
+    writing: Writing,
 }
 
 /// The generation in force.
@@ -84,8 +84,7 @@ impl Engine {
             mending: Mending::default(),
             trial: None,
             way_back: None,
-            unwritten: None,
-            is_refused_by_disk: false,
+            writing: Writing::default(),
         };
         engine.open_kernel()?;
         Ok(engine)
@@ -189,6 +188,7 @@ impl Engine {
     /// attached as it says: then nothing has changed. What shows only when it is tried is no error
     /// here but in [`Applied::problems`].
     pub fn apply(&mut self, candidate: Candidate, order: &Order) -> Result<Applied, Failure> {
+        self.expect_writing();
         self.not_on_trial("apply the policy; nothing was changed")?;
         let excluded = std::mem::take(&mut self.excluded);
         let result = self.settle(candidate, order);
@@ -294,7 +294,7 @@ impl Engine {
         self.plan_way_back();
         let steps = steps(&placement.requests, attached);
         self.carry_out(&steps, attached, interfaces, &known);
-        self.problems.extend(self.unwritten.as_ref().map(unwritten));
+        self.problems.extend(self.writing.problem());
         if let Some(kernel) = &mut self.kernel {
             kernel.rest();
         }
@@ -302,7 +302,7 @@ impl Engine {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
             if applied.changed
-                && self.unwritten.is_none()
+                && self.writing.problem().is_none()
                 && let Err(error) = self.store.prune(applied.generation)
             {
                 warn!("old generations stay on disk: {error}");
@@ -398,47 +398,6 @@ impl Engine {
         Ok(latest.max(highest) + 1)
     }
 
-    pub(super) fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
-        self.store.write(record, &candidate.submission).map_err(Failure::state)
-    }
-
-    /// Writes a record, or notes why that cannot be done where the policy is to be in force all the same.
-    fn write_for(&mut self, order: &Order, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
-        match self.write(record, candidate) {
-            Ok(()) => {
-                self.unwritten = None;
-                self.is_refused_by_disk = false;
-            }
-            Err(failure) if order.goes_unwritten => {
-                error!("{}", unwritten(&failure));
-                self.unwritten = Some(failure);
-            }
-            Err(failure) => {
-                self.is_refused_by_disk = true;
-                return Err(failure);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes down what is in force and could not be written before.
-    fn write_down(&mut self) {
-        let Some(in_force) = self.in_force.as_ref().filter(|_| self.unwritten.is_some()) else { return };
-        match self.write(&in_force.record, &in_force.candidate) {
-            Ok(()) => {
-                info!("what is in force is written down");
-                self.unwritten = None;
-            }
-            Err(failure) => self.unwritten = Some(failure),
-        }
-    }
-
-    /// Whether the latest policy that was refused could not be written down, and may be another time.
-    #[must_use]
-    pub const fn is_refused_by_disk(&self) -> bool {
-        self.is_refused_by_disk
-    }
-
     fn publish(
         &mut self,
         candidate: &Candidate,
@@ -472,11 +431,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// That the policy in force is not written down, and why.
-fn unwritten(failure: &Failure) -> String {
-    format!("the policy in force cannot be written down, and is enforced all the same: {failure}")
 }
 
 /// The numbers that the kernel uses, as far as they are remembered.

@@ -40,9 +40,7 @@ impl Agent {
         if let Some(loaded) = self.watch.look() {
             let read = self.read_files(loaded).and_then(|candidate| self.wanted(candidate));
             // Nobody waits for it: it is logged, and kept for `status`.
-            if self.change_to_files(read, CHANGED, "agent").is_err() {
-                self.await_disk();
-            }
+            let _ = self.change_to_files(read, CHANGED, "agent");
         }
     }
 
@@ -54,15 +52,14 @@ impl Agent {
 
     /// Puts in force what the files say and could not be written down.
     pub(super) fn try_files_again(&mut self) {
-        self.await_disk();
-        if self.rewrite.is_none() || self.engine.confirm_by().is_some() {
-            return;
-        }
-        if let Some(loaded) = self.watch.read() {
+        // Nothing takes the place of a policy on trial.
+        self.rewrite = self.engine.confirm_by().map(|_| Instant::now() + RETRY);
+        if self.rewrite.is_none()
+            && let Some(loaded) = self.watch.read()
+        {
             let read = self.read_files(loaded).and_then(|candidate| self.wanted(candidate));
-            match self.change_to_files(read, CHANGED, "agent") {
-                Ok(_) => info!("the policy that could not be written down is in force"),
-                Err(_) => self.await_disk(),
+            if self.change_to_files(read, CHANGED, "agent").is_ok() {
+                info!("the policy that could not be written down is in force");
             }
         }
     }
@@ -75,7 +72,13 @@ impl Agent {
     ) -> Result<Applied, Failure> {
         let terms = Terms { author: author.to_owned(), ..Terms::default() };
         match read {
-            Ok(candidate) => self.change(candidate, cause, terms),
+            Ok(candidate) => {
+                let result = self.change(candidate, cause, terms);
+                if result.is_err() {
+                    self.await_disk();
+                }
+                result
+            }
             Err(failure) => self.told(Err(failure)),
         }
     }

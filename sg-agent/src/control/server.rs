@@ -33,8 +33,7 @@ use crate::{
 };
 
 /// Why requests cannot be taken.
-#[derive(Debug)]
-pub enum Unbound {
+enum Unbound {
     /// Another agent takes them.
     Taken(Failure),
     /// The socket cannot be made: its folder is missing, full or read-only.
@@ -44,12 +43,25 @@ pub enum Unbound {
 /// How long after a failed attempt the socket is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Binds the socket, for root and its group. One that an agent left behind is replaced.
+/// Binds the socket; `None` where that cannot be done now and is to be tried again. Nobody can ask then,
+/// and what is to be enforced is.
 ///
 /// # Errors
 ///
-/// Another agent answers there, or the socket cannot be made.
-pub fn bind(socket: &Path) -> Result<UnixListener, Unbound> {
+/// Another agent answers there.
+pub fn listen(socket: &Path) -> Result<Option<UnixListener>, Failure> {
+    match bind(socket) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(Unbound::Taken(failure)) => Err(failure),
+        Err(Unbound::Unreachable(failure)) => {
+            error!("{failure}; it is tried again");
+            Ok(None)
+        }
+    }
+}
+
+/// Binds the socket, for root and its group. One that an agent left behind is replaced.
+fn bind(socket: &Path) -> Result<UnixListener, Unbound> {
     let what = format!("listen on {}", socket.display());
     if UnixStream::connect(socket).is_ok() {
         return Err(Unbound::Taken(

@@ -68,7 +68,7 @@ fn begin(pins: &Pins, sizes: &MapSizes) -> Result<(Set, Opened), KernelError> {
         match first(pins, &MapSizes { buckets: from.buckets, ..*sizes }, Some(&from)) {
             Ok(set) => return Ok((set, Opened::Inherited)),
             Err(error) => {
-                tracing::warn!("flows begin anew, those of {} are of no use: {error}", from.set.display())
+                tracing::warn!("flows begin anew, those of {} are of no use: {error}", from.set.display());
             }
         }
     }
