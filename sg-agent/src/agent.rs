@@ -38,12 +38,7 @@ mod watch;
 pub mod zones;
 
 use self::{
-    engine::Engine,
-    order::{Occasion, Order},
-    own::Connection,
-    plan::Candidate,
-    trial::Ended,
-    unlocks::Unlocks,
+    engine::Engine, order::Order, own::Connection, plan::Candidate, trial::Ended, unlocks::Unlocks,
     watch::Watch,
 };
 use crate::{
@@ -150,6 +145,8 @@ struct Agent {
     started: Timestamp,
     last_error: Option<Failure>,
     retry: Option<Instant>,
+    /// When files whose policy could not be written down are tried again.
+    rewrite: Option<Instant>,
     look: Instant,
     unlocks: Unlocks,
 }
@@ -157,7 +154,7 @@ struct Agent {
 impl Agent {
     async fn start_and_serve(options: Options) -> Result<(), Failure> {
         let store = Store::new(&options.state_dir).lock().map_err(Failure::state)?;
-        let listener = server::bind(&options.socket)?;
+        let listener = server::listen(&options.socket)?;
         let (sender, mut events) = mpsc::channel(64);
         // Watching begins before the first look at the interfaces, so that no change is missed.
         sources::signals(&sender)?;
@@ -171,12 +168,13 @@ impl Agent {
             started: Timestamp::now(),
             last_error: None,
             retry: None,
+            rewrite: None,
             look: Instant::now(),
             unlocks: Unlocks::default(),
         };
         agent.start(options.unreadable.clone())?;
         agent.unlocks.look(&agent.engine);
-        let serving = server::serve(listener, sender.clone());
+        let serving = server::serve(options.socket.clone(), listener, sender.clone());
         agent.say_ready(&options);
         notify::ready(&agent.summary());
         notify::watchdog();
@@ -213,16 +211,29 @@ impl Agent {
             Some(failure) => Some(Err(failure)),
             None => loaded.map(|loaded| self.read_files(loaded).and_then(|candidate| self.wanted(candidate))),
         };
+        let mut sound = None;
         let refused = match named {
-            Some(Ok(candidate)) => match self.engine.apply(candidate, &order) {
+            Some(Ok(candidate)) => match self.engine.apply(candidate.clone(), &order) {
                 Ok(_) => return Ok(()),
-                Err(failure) => Some(failure),
+                Err(failure) => {
+                    sound = Some(candidate);
+                    self.await_disk();
+                    Some(failure)
+                }
             },
             Some(Err(failure)) => Some(failure),
             None => None,
         };
+        let order = order.even_unwritten();
         let Some(last_good) = self.engine.last_good() else {
             return match refused {
+                // Without it nothing would be enforced.
+                Some(_)
+                    if self.rewrite.is_some()
+                        && let Some(sound) = sound =>
+                {
+                    self.engine.apply(sound, &order).map(drop)
+                }
                 Some(failure) if !is_awaited => Err(failure),
                 _ => {
                     warn!("there is no policy yet: nothing is enforced until there is one");
@@ -234,8 +245,7 @@ impl Agent {
             self.refuse(&failure);
             warn!("the last good policy stays in force");
         }
-        self.engine.apply(last_good, &order)?;
-        Ok(())
+        self.engine.apply(last_good, &order).map(drop)
     }
 
     /// The one place where events are carried out.
@@ -249,7 +259,7 @@ impl Agent {
                 _ => self.retry.filter(|at| *at > Instant::now()).or(Some(Instant::now() + RETRY)),
             };
             let trial = self.engine.confirm_by().map(|(at, _)| at.into());
-            let due = [self.retry, trial].into_iter().flatten().min();
+            let due = [self.retry, self.rewrite, trial].into_iter().flatten().min();
             let event = tokio::select! {
                 event = events.recv() => event,
                 () = sleep_until(due.unwrap_or(self.look).min(self.look)) => match due {
@@ -264,6 +274,9 @@ impl Agent {
             match event {
                 None | Some(Event::Shutdown) => return,
                 Some(event) => self.carry_out(event),
+            }
+            if self.rewrite.is_some_and(|at| at <= Instant::now()) {
+                self.try_files_again();
             }
             if self.look <= Instant::now() {
                 self.look = Instant::now() + self.engine.look();
@@ -332,7 +345,7 @@ impl Agent {
 
     fn change(&mut self, candidate: Candidate, cause: &str, terms: Terms) -> Result<Applied, Failure> {
         let Terms { author, confirm_within, own } = terms;
-        let order = Order { occasion: Occasion::Request, author, cause: cause.to_owned(), own };
+        let order = Order::request(author, cause.to_owned(), own);
         let result = match confirm_within {
             Some(within) => self.engine.try_out(candidate, within, &Order { own: None, ..order }),
             None => self.engine.apply(candidate, &order),
@@ -364,7 +377,10 @@ impl Agent {
     /// Keeps what became of a change, for `status`.
     fn told(&mut self, result: Result<Applied, Failure>) -> Result<Applied, Failure> {
         match &result {
-            Ok(_) => self.last_error = None,
+            Ok(_) => {
+                self.last_error = None;
+                self.rewrite = None;
+            }
             Err(failure) => self.refuse(failure),
         }
         notify::status(&self.summary());

@@ -17,6 +17,7 @@ mod adopt;
 mod attach;
 mod attachment;
 mod audited;
+mod basis;
 mod clock;
 mod clsact;
 mod counters;
@@ -40,6 +41,7 @@ mod repair;
 mod replace;
 mod set;
 mod settings;
+mod sightings;
 mod slots;
 mod sockets;
 mod stand_in;
@@ -83,6 +85,9 @@ const NO_ZONE: u32 = 1 << 24;
 pub enum Opened {
     /// Nothing was pinned: programs and maps are new, and nothing is enforced yet.
     Loaded,
+    /// Another ABI version enforces, and its flows are laid out as this one's: programs are new, and go
+    /// on with them.
+    Inherited,
     /// The pinned programs are this build's: they go on, with their flows.
     Adopted,
     /// The pinned programs were another build's: this build's took their places, with their maps.

@@ -5,10 +5,12 @@
 //! agent dead too. Nothing here knows the kernel, or decides what is in force: it only remembers.
 //!
 //! ```text
-//! lock                      held by the running agent
+//! .                         the folder itself is locked by the running agent, which needs no writing
+//! lock                      locked too, for agents that know of this one alone
 //! generations/0000000007.json   one record a generation; those of the newest policies are kept
 //! policies/DIGEST.json      the documents and list files of a policy, by their digest
 //! trial.json                a policy that waits for its confirmation, and the one before it
+//! unlocks/TIME-PROCESS.json     the latest uses of `unlock`, written without the lock
 //! refused.json              the digest of the last one that waited in vain
 //! ```
 
@@ -19,7 +21,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -27,12 +29,14 @@ mod file;
 mod record;
 mod submission;
 mod trial;
+mod unlocks;
 
 use self::file::{prepare, read, remove, rename, replace};
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
     trial::TrialRecord,
+    unlocks::UnlockRecord,
 };
 
 /// How many policies are kept.
@@ -95,7 +99,16 @@ pub struct LockedStore {
     whole: RefCell<String>,
     /// The policy of each generation whose record was written or read by this process.
     policies: RefCell<BTreeMap<u64, String>>,
-    _lock: File,
+    _locks: (File, Option<File>),
+}
+
+/// Makes a folder that only its owner may enter; one that is there is left alone.
+fn make(folder: &Path) -> Result<(), StateError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| StateError::Io {
+        operation: "make",
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 impl Store {
@@ -104,37 +117,50 @@ impl Store {
         Self { root: root.into() }
     }
 
-    /// Makes the folder if need be and locks it.
+    /// Makes the folder if need be and locks it: where nothing can be written as well, so that what is
+    /// kept can be put in force from a disk that is full or read-only.
     ///
     /// # Errors
     ///
-    /// The folder cannot be made, or another agent holds it.
+    /// The folder is not there and cannot be made, or another agent holds it.
     pub fn lock(self) -> Result<LockedStore, StateError> {
-        for folder in [self.root.clone(), self.generations(), self.policies()] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .map_err(|source| StateError::Io { operation: "make", path: folder, source })?;
-        }
+        make(&self.root)?;
+        let folder = File::open(&self.root).map_err(|source| StateError::Io {
+            operation: "open",
+            path: self.root.clone(),
+            source,
+        })?;
+        self.hold(&folder, &self.root)?;
         let path = self.root.join("lock");
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| StateError::Io { operation: "open", path: path.clone(), source })?;
-        match lock.try_lock() {
-            Ok(()) => Ok(LockedStore {
-                store: self,
-                whole: RefCell::default(),
-                policies: RefCell::default(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.root }),
-            Err(TryLockError::Error(source)) => Err(StateError::Io { operation: "lock", path, source }),
+        let writable =
+            fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        // What is locked need not be written, and what is not there is nobody's.
+        let lock = writable.or_else(|_| File::open(&path)).ok();
+        lock.as_ref().map(|lock| self.hold(lock, &path)).transpose()?;
+        // Whoever writes into them says what is wrong with them.
+        let _ = self.make_folders();
+        Ok(LockedStore {
+            store: self,
+            whole: RefCell::default(),
+            policies: RefCell::default(),
+            _locks: (folder, lock),
+        })
+    }
+
+    fn hold(&self, file: &File, path: &Path) -> Result<(), StateError> {
+        match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.root.clone() }),
+            Err(TryLockError::Error(source)) => {
+                Err(StateError::Io { operation: "lock", path: path.to_owned(), source })
+            }
         }
+    }
+
+    /// Makes the folders of records and policies.
+    fn make_folders(&self) -> Result<(), StateError> {
+        make(&self.generations())?;
+        make(&self.policies())
     }
 
     fn generations(&self) -> PathBuf {
@@ -284,6 +310,7 @@ impl LockedStore {
     ///
     /// They cannot be written; an older record of the same generation is then still whole.
     pub fn write(&self, record: &Record, submission: &Submission) -> Result<(), StateError> {
+        self.store.make_folders()?;
         let path = self.store.record_path(record.generation);
         if self.is_kept(&record.policy) {
             replace(&path, record)?;

@@ -30,7 +30,7 @@ pub use self::{
     drops::Drop,
     explain::{Explanation, RuleAnswer},
     flows::{Flow, FlowList},
-    history::{Generation, History},
+    history::{Generation, History, UnlockUse},
     plan::{
         AccessChange, AccessLine, Coverage, CutFlow, FlowChange, Plan, PlannedInterface, PlannedRule,
         RuleChanges, SettingChange, Size, SizeChange,

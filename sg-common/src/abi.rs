@@ -1,7 +1,7 @@
 //! The layout of every map, and the names of maps and programs.
 //!
 //! Both sides build on these types; whatever changes here changes [`ABI_VERSION`], which is part
-//! of the pin path, so that two versions never read each other's maps. All numbers are in host
+//! of the pin path, so that two versions read none of each other's maps but those of flows. All numbers are in host
 //! order. Sizes and padding are asserted beside each type: a key or value with hidden padding
 //! would compare unequal to itself.
 
@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// The version of everything in this module, of [`crate::flow`], [`crate::image`], [`crate::unlock`]
-/// and [`crate::audited`].
+/// and [`crate::audited`]. Flows have a version of their own beside it, [`crate::flow::FLOW_LAYOUT`], and
+/// outlive a change of this one alone.
 pub const ABI_VERSION: u32 = 5;
 
 /// Map names, as in the object and as pinned.

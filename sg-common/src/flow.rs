@@ -17,6 +17,12 @@ pub mod state;
 pub mod table;
 pub mod track;
 
+/// The version of everything in this module that outlives a packet: of what the maps of flows and of
+/// datagrams hold, of the keys and their hash, and of the tick that they are timed by. Whatever changes
+/// there changes this number, and the ABI version with it. One that changes otherwise goes on with the
+/// flows of the former.
+pub const FLOW_LAYOUT: u64 = 1;
+
 pub use datagram::Datagram;
 pub use entry::{Bucket, Entry, Life, Origin, SLOTS};
 pub use state::{FlowState, Signal, Timeout};

@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sg_tests::{
-    lab::{Arena, Connection, Namespace, PATIENCE, Setup, binary, can_run, eventually, text},
+    lab::{
+        Arena, Connection, Fault, Namespace, PATIENCE, Setup, binary, can_run, eventually, is_kernel, text,
+    },
     syscall::{
         self, interface_index, packet_socket_of,
         program::{self, Foreign, Hook},
@@ -139,6 +141,63 @@ fn an_interface_is_covered_soon_after_it_appears() -> Result<()> {
         );
         assert!(most <= soon(kernel)?, "beside {there}, where the kernel takes {kernel:?}: {times:?}");
     }
+    Ok(())
+}
+
+/// How long a process has used a processor.
+fn used(process: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
+    Ok(Duration::from_nanos(stat.split_whitespace().next().context("a time")?.parse()?))
+}
+
+/// Of an optimised build, beside a thousand; of another, beside three hundred.
+#[test]
+fn what_is_taken_from_one_of_hundreds_is_taken_back_within_a_second() -> Result<()> {
+    // Filters are no links that somebody could detach.
+    if !can_run() || !is_kernel([6, 6]) {
+        return Ok(());
+    }
+    let there = if text(binary::agent()?)?.contains("/release/") { 1000 } else { 300 };
+    let mut arena = Arena::without_agent(Setup::HostTc)?;
+    arena.agent.start_with(POLICY)?;
+    let names: Vec<String> = (0..there).map(|number| format!("veth{number}")).collect();
+    // Each takes two grace periods of the kernel.
+    for (round, names) in names.chunks(100).enumerate() {
+        batch(&arena.machine, &add(names))?;
+        let expected = round * 100 + names.len();
+        eventually("all are covered", || Ok(covered(&arena)?.len() == expected))
+            .with_context(|| arena.agent.log())?;
+    }
+    let is_whole = |name: &str| -> Result<bool> {
+        arena.machine.enter_all(|| {
+            let version = fs::read_dir(arena.agent.bpffs())?.next().context("a version")??.path();
+            let (index, mut is_whole) = (interface_index(name)?, true);
+            for (hook, pin) in [(Hook::TcIngress, "tcx_ingress"), (Hook::TcEgress, "tcx_egress")] {
+                is_whole &= !program::links(name, hook, "sg_")?.is_empty()
+                    && version.join(format!("links/{index}-{pin}")).exists();
+            }
+            Ok(is_whole && version.join(format!("notes/{index}")).symlink_metadata().is_ok())
+        })
+    };
+    let (process, begin) = (arena.agent.process()?, Instant::now());
+    let before = used(process)?;
+    const WATCHED: Duration = Duration::from_secs(4);
+    thread::sleep(WATCHED);
+    let share = (used(process)? - before).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
+    let mut times = Vec::new();
+    for number in 0..12 {
+        let name = format!("veth{}", number * (there / 12));
+        // Some of these take from all of them.
+        eventually("it is whole", || is_whole(&name)).with_context(|| arena.agent.log())?;
+        let fault = [Fault::BothLinks, Fault::IngressLink, Fault::LinkPin, Fault::Note][number % 4];
+        let begin = Instant::now();
+        fault.inflict(&arena.agent, &name)?;
+        ensure!(!is_whole(&name)?, "{fault:?} does nothing");
+        eventually("it is mended", || is_whole(&name)).with_context(|| arena.agent.log())?;
+        times.push((begin.elapsed(), fault));
+    }
+    writeln!(std::io::stderr(), "beside {there}: {share:.1} % of one processor; mended after {times:?}")?;
+    assert!(times.iter().all(|(time, _)| *time <= Duration::from_secs(1)), "{times:?}");
     Ok(())
 }
 

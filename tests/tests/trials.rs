@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sg_tests::lab::{
-    Arena, Outcome, Output, Probe, Setup, agent::POLICY, arena::Family, can_run, eventually,
+    Arena, Connection, Outcome, Output, Probe, Setup, agent::POLICY, arena::Family, can_run, eventually,
 };
 
 const OLD: &str = "inbound: [{allow: tcp/443, from: [PEER]}]";
@@ -180,8 +180,9 @@ fn the_operators_own_connection_is_not_cut_by_accident() -> Result<()> {
     }
     let arena = Arena::start(Setup::HostTc, OLD)?;
     arena.agent.write("new.yaml", &arena.policy(NEW))?;
-    let (far, machine) = (arena.far_address(Family::V4), arena.machine_address(Family::V4));
-    let connection = format!("{far} 50000 {machine} 443");
+    let held = arena.connect_in(Family::V4, 443)?.context("443 is closed")?;
+    let far = held.client.local_addr()?;
+    let connection = ssh_connection(&held)?;
     let run = |words: &[&str]| {
         let mut command = arena.agent.command(words)?;
         command.env("SSH_CONNECTION", &connection);
@@ -189,7 +190,7 @@ fn the_operators_own_connection_is_not_cut_by_accident() -> Result<()> {
     };
     let apply = |words: &[&str]| run(&[&["apply", "new.yaml"], words].concat());
     let refused = apply(&[])?.expect_status(1)?;
-    for part in [&format!("{far}:50000"), "would be cut", "tcp/443", "--confirm-within", "--yes"] {
+    for part in [&far.to_string(), "would be cut", "tcp/443", "--confirm-within", "--yes"] {
         assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
     }
     expect(&arena, true, "refused")?;
@@ -208,4 +209,56 @@ fn the_operators_own_connection_is_not_cut_by_accident() -> Result<()> {
     expect(&arena, true, "refused to go back")?;
     run(&["rollback", "--yes"])?.expect_status(0)?;
     expect(&arena, false, "insisted to go back")
+}
+
+/// What `sshd` would say of a connection.
+fn ssh_connection(held: &Connection) -> Result<String> {
+    let (client, server) = (held.client.local_addr()?, held.server.local_addr()?);
+    Ok(format!("{} {} {} {}", client.ip(), client.port(), server.ip(), server.port()))
+}
+
+#[test]
+fn a_connection_that_is_over_is_told_and_not_believed() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let arena = Arena::start(Setup::HostTc, OLD)?;
+    arena.agent.write("new.yaml", &arena.policy(NEW))?;
+    let (far, machine) = (arena.far_address(Family::V4), arena.machine_address(Family::V4));
+    let mut command = arena.agent.command(&["apply", "new.yaml"])?;
+    command.env("SSH_CONNECTION", format!("{far} 50000 {machine} 443"));
+    let applied = Output::of(command, "apply")?.expect_status(0)?;
+    for part in [&format!("{far}:50000"), "there is none", "--confirm-within"] {
+        assert!(applied.stderr.contains(part), "{part}: {}", applied.stderr);
+    }
+    expect(&arena, false, "applied")
+}
+
+#[test]
+fn an_address_of_no_covered_interface_is_judged_by_how_it_is_reached() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    for (what, interface, address, is_refused) in [
+        ("of lo, by a covered interface", "lo", [10, 77, 0, 1], true),
+        ("of an interface that is not covered", "eth9", [10, 99, 0, 1], false),
+    ] {
+        let arena = Arena::start(Setup::HostTc, OLD)?;
+        let far = arena.another_wire("eth9", &["10.99.0.1/24"], &["10.99.0.2/24"])?;
+        if interface != "eth9" {
+            let [a, b, c, d] = address;
+            arena.machine.ip(&[&format!("address add {a}.{b}.{c}.{d}/32 dev {interface}")])?;
+            let via = arena.machine_address(Family::V4);
+            arena.peer().ip(&[&format!("route add 10.77.0.0/24 via {via}")])?;
+        }
+        let from = if interface == "eth9" { &far } else { arena.peer() };
+        let held = Connection::open(from, None, &arena.machine, (address, 443).into())?.context(what)?;
+        arena.agent.write("new.yaml", &arena.policy(NEW))?;
+        let mut command = arena.agent.command(&["apply", "new.yaml"])?;
+        command.env("SSH_CONNECTION", ssh_connection(&held)?);
+        let applied = Output::of(command, "apply")?.expect_status(i32::from(is_refused))?;
+        assert_eq!(applied.stderr.contains("would be cut"), is_refused, "{what}: {}", applied.stderr);
+        expect(&arena, is_refused, what)?;
+    }
+    Ok(())
 }

@@ -112,6 +112,14 @@ fn a_port_is_open_to_one_address_with_the_agent_dead(setup: Setup) -> Result<()>
 
         let ended = arena.agent.json(&["unlock", "--end"])?;
         assert_eq!(ended["ended"], 2, "{ended}");
+        let history = arena.agent.json(&["history"])?;
+        let uses = history["unlocks"].as_array().context("a list of unlocks")?;
+        let count = |what: &str| uses.iter().filter(|one| one["what"] == what).count();
+        assert!(count("unlock") >= 2 && count("end") >= 1, "{history:#}");
+        let opened = |one: &&Value| one["address"] == arena.peer_address(family).to_string();
+        let opened = uses.iter().find(opened).context("the port that was opened")?;
+        assert_eq!((&opened["service"], &opened["seconds"]), (&"tcp/22".into(), &60.into()), "{opened}");
+        assert!(opened["author"].is_string() && opened["time"].is_string(), "{opened}");
         is_shut(&arena, Probe::Tcp(22), family, "closed early")?;
         from_other("closed early")?;
         open(&arena, "udp/53", arena.peer_address(family), "60s")?;

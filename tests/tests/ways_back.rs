@@ -87,6 +87,35 @@ fn a_flow_that_only_the_trial_admitted_ends_with_it() -> Result<()> {
     Ok(())
 }
 
+/// The trial leaves an interface alone; its zone is given back, and with it what went on meanwhile: an
+/// outbound connection whose peer speaks first after the trial was seen by nobody.
+#[test]
+fn a_peer_that_speaks_first_after_a_trial_is_heard_where_its_connection_is_older() -> Result<()> {
+    for killed in [false, true] {
+        let outbound = "inbound: [{allow: tcp/443, from: [PEER]}], outbound: [{allow: tcp/8443, to: [PEER]}]";
+        let Some(mut arena) = started(outbound)? else { return Ok(()) };
+        let mut older = arena.connect_out(Family::V4, 8443)?.context("8443 is closed")?;
+        ensure!(older.works()?);
+        let begin = try_out(&arena, ELSEWHERE, 6)?;
+        ensure!(open(&arena)? == [443, 80, 22], "nothing is covered on trial");
+        let mut meanwhile = arena.connect_out(Family::V4, 23)?.context("23 is closed on trial")?;
+        if killed {
+            arena.agent.kill()?;
+        }
+        wait_until(begin, 6);
+        // The server of a connection that the instance opened is the peer.
+        ensure!(older.to_client()?, "killed: {killed}: the peer speaks first, in a connection of before");
+        ensure!(older.to_server()?, "killed: {killed}: and is answered");
+        ensure!(!meanwhile.to_client()?, "killed: {killed}: what only the trial let out is cut");
+        ensure!(open(&arena)? == [443], "killed: {killed}: {:?}", open(&arena)?);
+        if killed {
+            arena.agent.start()?;
+            ensure!(older.works()?, "with the agent back");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_trial_that_covers_less_survives_events_and_restarts() -> Result<()> {
     for restarted in [false, true] {

@@ -15,7 +15,7 @@ use super::{
     plan::{self, Before, Candidate, Entry, Inputs, Placement, Plan},
     steps::{Steps, steps},
     trial::{Trial, WayBack},
-    zones::ZoneTable,
+    zones::{Slot, ZoneTable},
 };
 use crate::{
     failure::{Exit, Failure},
@@ -31,9 +31,10 @@ use crate::{
 mod attaching;
 mod mending;
 mod preview;
+mod writing;
 
 pub use self::attaching::detached;
-use self::mending::Mending;
+use self::{mending::Mending, writing::Writing};
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -56,6 +57,8 @@ pub struct Engine {
     pub(super) way_back: Option<WayBack>,
     /// What changes have left to be done when whoever waits for them has the answer.
     leftovers: Leftovers,
+    /// What could not be written down.
+    writing: Writing,
 }
 
 /// What was in force, to be freed; when memory is to be given back; and whether generations are to be
@@ -100,6 +103,7 @@ impl Engine {
             trial: None,
             way_back: None,
             leftovers: Leftovers::default(),
+            writing: Writing::default(),
         };
         engine.open_kernel()?;
         Ok(engine)
@@ -110,12 +114,14 @@ impl Engine {
         let (kernel, opened) = Kernel::open(&self.paths, &self.sizes, &self.settings)
             .map_err(|error| Failure::kernel("open the programs and maps", &error))?;
         let generation = kernel.generation();
-        let record = self.store.store().record(generation).unwrap_or_else(|error| {
-            warn!("the record of generation {generation} is of no use: {error}");
+        let admitting = if generation == 0 { kernel.latest_generation() } else { generation };
+        let record = self.store.store().record(admitting).unwrap_or_else(|error| {
+            warn!("the record of generation {admitting} is of no use: {error}");
             None
         });
         match opened {
             Opened::Loaded => info!("programs and maps are loaded; nothing is enforced yet"),
+            Opened::Inherited => info!("programs and maps are loaded, with the flows of another version"),
             Opened::Adopted => info!(generation, "adopted what is enforced"),
             Opened::Upgraded => info!(generation, "adopted what is enforced, with new programs"),
         }
@@ -203,6 +209,7 @@ impl Engine {
     /// attached as it says: then nothing has changed. What shows only when it is tried is no error
     /// here but in [`Applied::problems`].
     pub fn apply(&mut self, candidate: Candidate, order: &Order) -> Result<Applied, Failure> {
+        self.expect_writing();
         self.not_on_trial("apply the policy; nothing was changed")?;
         let excluded = std::mem::take(&mut self.excluded);
         let result = self.settle(candidate, order);
@@ -230,7 +237,9 @@ impl Engine {
                 // Until a new interface is covered everything passes it. Whether the others are as they
                 // were left is for the next look.
                 let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::recorded);
-                self.settle_beside(candidate, &attached, &Order::event("interfaces changed")).map(Some)
+                // A disk that is full must not leave a new interface open.
+                let order = Order::event("interfaces changed").even_unwritten();
+                self.settle_beside(candidate, &attached, &order).map(Some)
             }
             _ => Ok(None),
         }
@@ -301,10 +310,12 @@ impl Engine {
                     && in_force.record.policy == applied.digest => {}
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
+        self.write_down();
         let known = std::mem::replace(&mut self.problems, placement.problems.clone());
         self.plan_way_back();
         let steps = steps(&placement.requests, attached);
         self.carry_out(&steps, attached, interfaces, &known);
+        self.problems.extend(self.writing.problem());
         if let Some(kernel) = &mut self.kernel {
             kernel.rest();
         }
@@ -329,6 +340,8 @@ impl Engine {
         let has_generations = std::mem::take(&mut self.leftovers.has_generations);
         if let Some(in_force) = &self.in_force
             && has_generations
+            // What could not be written down is not what is on the disk.
+            && self.writing.problem().is_none()
             && let Err(error) = self.store.prune(in_force.record.generation)
         {
             warn!("old generations stay on disk: {error}");
@@ -365,7 +378,7 @@ impl Engine {
         .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
         applied.compile_ms = plan.compile_ms;
         if let Some(own) = &order.own {
-            own.check(&plan.image, placement)?;
+            own.check(&plan.image, placement, &there()?)?;
         }
 
         let Some(kernel) = &mut self.kernel else {
@@ -392,14 +405,14 @@ impl Engine {
                 let record = plan::record(&candidate, placement, &plan, Entry::of(old));
                 // The policy reads otherwise, or an interface has another name.
                 if record != *old {
-                    self.write(&record, &candidate)?;
+                    self.write_for(order, &record, &candidate)?;
                 }
                 record
             }
             _ => {
                 let next = self.next_generation()?;
                 let record = plan::record(&candidate, placement, &plan, Entry::new(next, order));
-                self.publish(&candidate, placement, &plan, &record, applied)?;
+                self.publish(&candidate, placement, &plan, &record, order, applied)?;
                 record
             }
         };
@@ -422,11 +435,8 @@ impl Engine {
     /// A number that no generation ever had: flows tell by it which policy admitted them.
     pub(super) fn next_generation(&self) -> Result<u64, Failure> {
         let highest = self.store.store().highest().map_err(Failure::state)?;
-        Ok(self.generation().max(highest) + 1)
-    }
-
-    pub(super) fn write(&self, record: &Record, candidate: &Candidate) -> Result<(), Failure> {
-        self.store.write(record, &candidate.submission).map_err(Failure::state)
+        let latest = self.kernel.as_ref().map_or(0, Kernel::latest_generation);
+        Ok(latest.max(highest) + 1)
     }
 
     fn publish(
@@ -435,9 +445,10 @@ impl Engine {
         placement: &Placement,
         plan: &Plan,
         record: &Record,
+        order: &Order,
         applied: &mut Applied,
     ) -> Result<(), Failure> {
-        self.write(record, candidate)?;
+        self.write_for(order, record, candidate)?;
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let numbers = match self.before.is_forgotten {
             true => (0..record.next_number).collect(),
@@ -466,18 +477,27 @@ impl Engine {
 /// The numbers that the kernel uses, as far as they are remembered.
 fn before(record: Option<&Record>, kernel: &Kernel) -> Before {
     let is_enforced = kernel.generation() > 0;
-    let Some(record) = record.filter(|_| is_enforced) else {
-        return Before { is_forgotten: is_enforced, ..Before::default() };
-    };
+    // The zones of interfaces that are yet to be taken over from another version stay theirs.
+    let inherited = kernel.inherited();
+    let taken = inherited.iter().map(|(ifindex, zone)| (*zone, Slot::Used(*ifindex)));
     let attached = kernel.attached();
+    let Some(record) = record.filter(|_| is_enforced) else {
+        // Whose zone is whose is told by what is attached, too.
+        let attached = attached.iter().filter(|attached| !attached.is_gone);
+        let attached = attached.map(|attached| (attached.zone, Slot::Used(attached.ifindex)));
+        let zones = ZoneTable(taken.chain(attached).collect());
+        let numbering = record.map(Numbering::of).unwrap_or_default();
+        return Before { is_forgotten: is_enforced, zones, numbering };
+    };
     let mut zones = ZoneTable::of(record);
     // One that was detached meanwhile begins afresh: what flowed since was not seen.
     zones.0.retain(|zone, slot| match slot {
-        super::zones::Slot::Used(ifindex) => {
+        Slot::Used(ifindex) => {
             attached.iter().any(|attached| (attached.ifindex, attached.zone) == (*ifindex, *zone))
         }
-        super::zones::Slot::Retired(_) => true,
+        Slot::Retired(_) => true,
     });
+    zones.0.extend(taken);
     Before { numbering: Numbering::of(record), zones, is_forgotten: false }
 }
 

@@ -5,12 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Agent, DEFAULT_POLICY, Options, Terms, plan::Candidate};
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{Agent, DEFAULT_POLICY, Options, RETRY, Terms, plan::Candidate};
 use crate::{
     document::Loaded,
     failure::{Exit, Failure},
     view::Applied,
 };
+
+/// What `history` says of a change of files.
+const CHANGED: &str = "the policy's files changed";
 
 impl Agent {
     /// Puts in force what the files say now, whatever they said before.
@@ -34,7 +40,27 @@ impl Agent {
         if let Some(loaded) = self.watch.look() {
             let read = self.read_files(loaded).and_then(|candidate| self.wanted(candidate));
             // Nobody waits for it: it is logged, and kept for `status`.
-            let _ = self.change_to_files(read, "the policy's files changed", "agent");
+            let _ = self.change_to_files(read, CHANGED, "agent");
+        }
+    }
+
+    /// What the disk had no room for, or refused to take, is tried again. Until then the last good policy
+    /// is in force.
+    pub(super) fn await_disk(&mut self) {
+        self.rewrite = self.engine.is_refused_by_disk().then(|| Instant::now() + RETRY);
+    }
+
+    /// Puts in force what the files say and could not be written down.
+    pub(super) fn try_files_again(&mut self) {
+        // Nothing takes the place of a policy on trial.
+        self.rewrite = self.engine.confirm_by().map(|_| Instant::now() + RETRY);
+        if self.rewrite.is_none()
+            && let Some(loaded) = self.watch.read()
+        {
+            let read = self.read_files(loaded).and_then(|candidate| self.wanted(candidate));
+            if self.change_to_files(read, CHANGED, "agent").is_ok() {
+                info!("the policy that could not be written down is in force");
+            }
         }
     }
 
@@ -46,7 +72,13 @@ impl Agent {
     ) -> Result<Applied, Failure> {
         let terms = Terms { author: author.to_owned(), ..Terms::default() };
         match read {
-            Ok(candidate) => self.change(candidate, cause, terms),
+            Ok(candidate) => {
+                let result = self.change(candidate, cause, terms);
+                if result.is_err() {
+                    self.await_disk();
+                }
+                result
+            }
             Err(failure) => self.told(Err(failure)),
         }
     }

@@ -1,9 +1,6 @@
 //! Older generations: which there were, and going back to one.
 
-use super::{
-    Agent, Terms, history,
-    order::{Occasion, Order},
-};
+use super::{Agent, Terms, history, order::Order};
 use crate::{
     failure::{Exit, Failure},
     view::{Applied, History},
@@ -32,12 +29,11 @@ impl Agent {
         self.engine.give_up()?;
         let cause = format!("rollback to {}", wanted.generation);
         let Terms { author, own, .. } = terms;
-        let order = Order { occasion: Occasion::Request, author, cause, own };
+        let order = Order::request(author, cause, own);
         self.engine.apply(candidate, &order)
     }
 
     pub(super) fn history(&self) -> Result<History, Failure> {
-        let records = history::records(self.engine.store()).map_err(Failure::state)?;
-        Ok(history::shown(&records, self.engine.generation()))
+        history::of(self.engine.store(), self.engine.generation()).map_err(Failure::state)
     }
 }

@@ -1,8 +1,8 @@
 //! Which generations there were, and which one a rollback leads to. Pure but for reading the records.
 
 use crate::{
-    state::{Record, StateError, Store, Submission},
-    view::{Generation, History},
+    state::{Record, StateError, Store, Submission, UnlockRecord},
+    view::{Generation, History, UnlockUse},
 };
 
 /// The records that are kept and can be read, the newest first.
@@ -30,9 +30,21 @@ pub fn target(records: &[Record], now: u64, generation: Option<u64>) -> Option<&
         .find(|record| record.generation < now && Some(&record.policy) != policy && record.policy != nothing)
 }
 
-/// As `history` shows it.
-#[must_use]
-pub fn shown(records: &[Record], now: u64) -> History {
+/// What `history` tells, where generation `now` is in force.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn of(store: &Store, now: u64) -> Result<History, StateError> {
+    let unlocks = store.unlocks()?.into_iter().map(|record| {
+        let UnlockRecord { time, author, what, service, address, interface, seconds } = record;
+        UnlockUse { time, author, what, service, address, interface, seconds }
+    });
+    Ok(History { unlocks: unlocks.collect(), ..shown(&records(store)?, now) })
+}
+
+/// Generations as `history` shows them.
+fn shown(records: &[Record], now: u64) -> History {
     let generations = records.iter().map(|record| Generation {
         generation: record.generation,
         applied: record.applied.clone(),
@@ -43,7 +55,7 @@ pub fn shown(records: &[Record], now: u64) -> History {
         interfaces: record.zones.iter().filter(|zone| !zone.is_retired).count(),
         in_force: record.generation == now,
     });
-    History { generations: generations.collect() }
+    History { generations: generations.collect(), unlocks: Vec::new() }
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use sg_common::{
     addr::Addr,
     image,
-    tuple::{Direction, Selector, Table},
+    tuple::{Direction, Protocol, Selector, Table},
 };
 
 use super::plan::Placement;
 use crate::{
     failure::{Exit, Failure},
     image::Image,
+    kernel::{Socket, links::Interface},
 };
 
 /// A TCP connection into this host.
@@ -43,15 +44,38 @@ impl Connection {
         format!("{} {} {} {}", client.ip(), client.port(), server.ip(), server.port())
     }
 
+    /// Whether a socket of this host is its end.
+    #[must_use]
+    pub fn is(&self, socket: &Socket) -> bool {
+        let [local, remote] = [self.server, self.client].map(|end| (Addr::from(end.ip()), end.port()));
+        socket.protocol == Protocol::TCP
+            && (socket.local, socket.local_port) == local
+            && (socket.remote, socket.remote_port) == remote
+    }
+
     /// Refuses a policy under which the connection could not be made again.
+    ///
+    /// What comes to an address of an interface that is not covered, or in audit, is not dropped. An address
+    /// that no interface carries which frames come in by is reached by any other: then all that are covered
+    /// have to let the connection in.
     ///
     /// # Errors
     ///
     /// No rule opens it on an interface that carries the address of this host.
-    pub fn check(&self, image: &Image, placement: &Placement) -> Result<(), Failure> {
+    pub fn check(
+        &self,
+        image: &Image,
+        placement: &Placement,
+        interfaces: &[Interface],
+    ) -> Result<(), Failure> {
         let server = Addr::from(self.server.ip());
         let selector = Selector { table: Table::Tcp, value: self.server.port() };
-        for found in placement.zones.iter().filter(|zone| is_enforced(zone) && carries(zone, server)) {
+        let is_carried = interfaces
+            .iter()
+            .filter(|interface| receives(interface))
+            .any(|interface| interface.addresses.iter().any(|address| address.contains(server)));
+        let enforced = placement.zones.iter().filter(|zone| is_enforced(zone));
+        for found in enforced.filter(|zone| !is_carried || carries(zone, server)) {
             let opened = image::zone(image.nodes(), found.zone).and_then(|zone| {
                 image::rule(image.nodes(), zone, Direction::Inbound, self.client.ip().into(), selector)
             });
@@ -73,6 +97,12 @@ impl Connection {
     }
 }
 
+/// Whether frames come in by an interface.
+fn receives(interface: &Interface) -> bool {
+    const ARPHRD_LOOPBACK: u16 = 772;
+    interface.arphrd != ARPHRD_LOOPBACK && interface.kind.as_deref() != Some("dummy")
+}
+
 fn is_enforced(zone: &crate::state::ZoneRecord) -> bool {
     !zone.is_retired && zone.side == "host" && zone.mode == "enforce" && zone.audit_groups.is_empty()
 }
@@ -85,6 +115,32 @@ fn carries(zone: &crate::state::ZoneRecord, address: Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_come_in_by_all_but_the_loopback_and_dummies() {
+        let of = |arphrd, kind: Option<&str>| Interface {
+            ifindex: 7,
+            name: "x0".to_owned(),
+            kind: kind.map(str::to_owned),
+            arphrd,
+            bare_ip: false,
+            is_supported: true,
+            xdp_program: None,
+            mac: vec![],
+            is_up: true,
+            addresses: vec![],
+        };
+        let rows = [
+            (1, None, true),
+            (1, Some("veth"), true),
+            (65534, Some("wireguard"), true),
+            (1, Some("dummy"), false),
+            (772, None, false),
+        ];
+        for (arphrd, kind, expected) in rows {
+            assert_eq!(receives(&of(arphrd, kind)), expected, "{arphrd} {kind:?}");
+        }
+    }
 
     #[test]
     fn the_variable_of_sshd_is_read() {

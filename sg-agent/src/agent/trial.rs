@@ -212,21 +212,29 @@ impl Engine {
         let is_same = self.in_force.as_ref().is_some_and(|in_force| in_force.inputs == next.inputs);
         if !(is_planned && is_same && trial.inputs.as_ref() == Some(&back.inputs)) {
             // On disk before anything changes: what follows must be quick.
-            self.way_back = Some(self.compile_way_back(former, &back)?);
+            self.way_back = Some(self.compile_way_back(former, &back, order)?);
         }
         let settled = self.settle_as(candidate, &next, attached, interfaces, order);
         self.way_back = None;
         settled
     }
 
-    fn compile_way_back(&self, former: &Candidate, placement: &Placement) -> Result<WayBack, Failure> {
+    fn compile_way_back(
+        &self,
+        former: &Candidate,
+        placement: &Placement,
+        order: &Order,
+    ) -> Result<WayBack, Failure> {
         let numbering = &self.before.numbering;
         let plan =
             plan::compile(&former.policy, &placement.inputs, numbering, self.sizes.rules, &memory::limit())
                 .map_err(|error| no_way_back(&error))?;
-        let order = Order::event("the former policy, should the new one not be confirmed");
-        let record = plan::record(former, placement, &plan, Entry::new(self.next_generation()?, &order));
-        self.write(&record, former)?;
+        let ready = Order::event("the former policy, should the new one not be confirmed");
+        let record = plan::record(former, placement, &plan, Entry::new(self.next_generation()?, &ready));
+        match self.write(&record, former) {
+            Err(failure) if order.goes_unwritten => warn!("the way back is not written down: {failure}"),
+            written => written?,
+        }
         Ok(WayBack { image: plan.image, record, inputs: placement.inputs.clone() })
     }
 
@@ -298,7 +306,7 @@ impl Engine {
             Ok(None) => {}
             Err(error) => warn!("that a policy was not confirmed is not noted: {error}"),
         }
-        let order = Order::event("the new policy was not confirmed");
+        let order = Order::event("the new policy was not confirmed").even_unwritten();
         let excluded = std::mem::replace(&mut self.excluded, trial.excluded.clone());
         let ended = match &trial.former {
             None => self.detach_all().map(|_| Applied::default()),
@@ -384,7 +392,7 @@ impl Engine {
             self.before.numbering = self.before.numbering.clone().with(&trial.numbering);
         }
         let candidate = self.kept(&note.policy)?;
-        self.settle(candidate, &Order::event("the agent was started"))?;
+        self.settle(candidate, &Order::event("the agent was started").even_unwritten())?;
         info!("the policy in force waits for its confirmation");
         Ok(true)
     }

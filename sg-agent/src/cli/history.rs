@@ -25,8 +25,7 @@ pub(super) fn history(global: &Global) -> Result<Exit, Error> {
     let answer = match Client::new(&global.socket).history() {
         Err(failure) if failure.exit == Exit::NotRunning => {
             let now = global.look("ask for the history")?.map_or(0, |enforced| enforced.generation());
-            let records = history::records(&global.store()).map_err(Failure::state)?;
-            history::shown(&records, now)
+            history::of(&global.store(), now).map_err(Failure::state)?
         }
         answer => answer?,
     };

@@ -2,7 +2,8 @@
 
 use std::{env, fs};
 
-use crate::agent::own::Connection;
+use super::tell;
+use crate::{agent::own::Connection, kernel};
 
 /// The most processes between a login and a command.
 const DEPTH: usize = 64;
@@ -14,10 +15,21 @@ pub(super) fn author() -> String {
 }
 
 /// The connection by which the operator has come, if it is one that `sshd` told of. `sudo` drops the
-/// variable, so processes above are asked too.
+/// variable, so processes above are asked too. One that is over is not the operator's any more: that is
+/// told, for whoever sits there now is not looked after.
 pub(super) fn connection() -> Option<Connection> {
     let given = env::var("SSH_CONNECTION").ok();
-    given.as_deref().map_or_else(of_ancestors, Connection::read)
+    let told = given.as_deref().map_or_else(of_ancestors, Connection::read)?;
+    // What cannot be told is believed: a refusal can be overruled.
+    let is_there = kernel::sockets().map_or(true, |sockets| sockets.iter().any(|socket| told.is(socket)));
+    if !is_there {
+        tell(&format!(
+            "SSH_CONNECTION names a connection from {} to {}, and there is none (a terminal that was taken over from \
+             an earlier login?): your own connection is not looked after; --confirm-within is",
+            told.client, told.server
+        ));
+    }
+    is_there.then_some(told)
 }
 
 fn of_ancestors() -> Option<Connection> {

@@ -16,6 +16,7 @@ use crate::{
     control::client::Client,
     failure::{Exit, Failure},
     kernel::{self, Unlocked},
+    state::UnlockRecord,
     view::{Detached, UnlockedPort, Unlocking, timestamp},
 };
 
@@ -80,6 +81,7 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<Exit, Error> 
     let Arguments { port, address, time, interface, end: _, all } = arguments;
     if all {
         let detached = everything(global, &author)?;
+        remember(global, UnlockRecord { what: "all".to_owned(), author, ..UnlockRecord::default() });
         global.print(&detached)?;
         return Ok(Exit::Done);
     }
@@ -97,11 +99,25 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<Exit, Error> 
             }
             let shown = UnlockedPort::of(&wanted, Timestamp::now());
             log(&format!("unlocked {shown} by {author}"));
+            let UnlockedPort { service, address, interface, .. } = shown.clone();
+            remember(
+                global,
+                UnlockRecord {
+                    what: "unlock".to_owned(),
+                    author,
+                    service: Some(service),
+                    address: Some(address),
+                    interface,
+                    seconds: Some(time.as_secs()),
+                    ..UnlockRecord::default()
+                },
+            );
             Unlocking { unlocked: vec![shown], ended: 0 }
         }
         _ => {
             let ended = kernel::end_unlocks(&paths).map_err(|error| Failure::kernel(what, &error))?;
             log(&format!("closed what was unlocked ({ended}) by {author}"));
+            remember(global, UnlockRecord { what: "end".to_owned(), author, ..UnlockRecord::default() });
             Unlocking { unlocked: Vec::new(), ended: ended as u64 }
         }
     };
@@ -146,6 +162,14 @@ fn log(line: &str) {
     });
     if let Err(error) = logged {
         tell(&format!("the kernel's log does not tell of it: {LOG}: {error}"));
+    }
+}
+
+/// Keeps it for `history`, where the state folder takes it: what was done is done.
+fn remember(global: &Global, record: UnlockRecord) {
+    let record = UnlockRecord { time: timestamp(Timestamp::now()), ..record };
+    if let Err(error) = global.store().note_unlock(&record, std::process::id()) {
+        tell(&format!("`history` does not tell of it: {error}"));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -32,30 +32,64 @@ use crate::{
     view::Grouping,
 };
 
-/// Binds the socket, for root and its group. One that an agent left behind is replaced.
+/// Why requests cannot be taken.
+enum Unbound {
+    /// Another agent takes them.
+    Taken(Failure),
+    /// The socket cannot be made: its folder is missing, full or read-only.
+    Unreachable(Failure),
+}
+
+/// How long after a failed attempt the socket is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Binds the socket; `None` where that cannot be done now and is to be tried again. Nobody can ask then,
+/// and what is to be enforced is.
 ///
 /// # Errors
 ///
-/// Another agent answers there, or the socket cannot be made.
-pub fn bind(socket: &Path) -> Result<UnixListener, Failure> {
+/// Another agent answers there.
+pub fn listen(socket: &Path) -> Result<Option<UnixListener>, Failure> {
+    match bind(socket) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(Unbound::Taken(failure)) => Err(failure),
+        Err(Unbound::Unreachable(failure)) => {
+            error!("{failure}; it is tried again");
+            Ok(None)
+        }
+    }
+}
+
+/// Binds the socket, for root and its group. One that an agent left behind is replaced.
+fn bind(socket: &Path) -> Result<UnixListener, Unbound> {
     let what = format!("listen on {}", socket.display());
     if UnixStream::connect(socket).is_ok() {
-        return Err(Failure::new(Exit::Failed, what, "another agent answers there")
-            .with_remedy("stop it, or give this one a --socket of its own"));
+        return Err(Unbound::Taken(
+            Failure::new(Exit::Failed, what, "another agent answers there")
+                .with_remedy("stop it, or give this one a --socket of its own"),
+        ));
     }
+    let failed = |error| Unbound::Unreachable(Failure::io(what.clone(), &error));
     match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::io(what, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(socket).map_err(|error| Failure::io(what.clone(), &error))?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))
-        .map_err(|error| Failure::io(what, &error))?;
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).map_err(failed)?;
     Ok(listener)
 }
 
-/// Serves requests until the task is aborted.
-pub fn serve(listener: UnixListener, events: Sender<Event>) -> JoinHandle<()> {
+/// Serves requests until the task is aborted; without a listener from when the socket can be bound.
+pub fn serve(socket: PathBuf, listener: Option<UnixListener>, events: Sender<Event>) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let mut bound = listener;
+        let listener = loop {
+            if let Some(listener) = bound {
+                break listener;
+            }
+            tokio::time::sleep(RETRY).await;
+            bound = bind(&socket).ok();
+        };
         if let Err(error) = axum::serve(listener, router(events)).await {
             error!("requests are not served any more: {error}");
         }

@@ -11,11 +11,12 @@ use sg_common::abi::Control;
 use super::{
     DetachReport, HookChoice, HookKind, Kernel, KernelError, Opened, Paths, Settings, Sizes,
     attachment::Record,
+    basis::{self, Inheritance, inheritance},
     detach,
     grace::Grace,
     holdings::Holdings,
     hooks::{Held, running_pinned},
-    load::{self, MapSizes},
+    load::{self, Former, MapSizes},
     pins::{Pins, remove_tree, versions},
     presence::Presence,
     set::Set,
@@ -33,7 +34,7 @@ pub(super) fn open(
     let pins = Pins::make(paths)?;
     let (set, mut opened) = match pins.current()? {
         Some(number) => (Set::open(number, pins.set(number))?, Opened::Adopted),
-        None => (first(&pins, &MapSizes::of(sizes))?, Opened::Loaded),
+        None => begin(&pins, &MapSizes::of(sizes))?,
     };
     let mut kernel = Kernel {
         paths: paths.clone(),
@@ -61,20 +62,41 @@ pub(super) fn open(
     Ok((kernel, opened))
 }
 
+/// Makes this version's first set, with the flows of another that enforces where they can be had.
+fn begin(pins: &Pins, sizes: &MapSizes) -> Result<(Set, Opened), KernelError> {
+    if let Some(from) = inheritance(pins) {
+        match first(pins, &MapSizes { buckets: from.buckets, ..*sizes }, Some(&from)) {
+            Ok(set) => return Ok((set, Opened::Inherited)),
+            Err(error) => {
+                tracing::warn!("flows begin anew, those of {} are of no use: {error}", from.set.display());
+            }
+        }
+    }
+    Ok((first(pins, sizes, None)?, Opened::Loaded))
+}
+
 /// Makes the first set. What is left of one that was not finished goes.
-fn first(pins: &Pins, sizes: &MapSizes) -> Result<Set, KernelError> {
+fn first(pins: &Pins, sizes: &MapSizes, from: Option<&Inheritance>) -> Result<Set, KernelError> {
     for number in pins.sets()? {
         remove_tree(&pins.set(number))?;
     }
     let folder = pins.set(1);
-    let made = load::load(&folder, sizes, None).and_then(|()| Set::open(1, folder.clone()));
-    let made = made.and_then(|set| {
+    let former = from.map(|from| Former { folder: &from.set, shares: &basis::MAPS, is_carried_over: false });
+    let made = load::load(&folder, sizes, former).and_then(|()| Set::open(1, folder.clone()));
+    let made = made.and_then(|mut set| {
+        let hash_keys = match from {
+            Some(_) => set.basis.load()?.hash_keys,
+            None => hash_keys()?,
+        };
+        if from.is_none() {
+            set.basis.begin(hash_keys)?;
+        }
         set.control().store(&Control {
             state: 0,
             fallback: 0,
             fallback_at: Control::NEVER,
             unlocked_until: 0,
-            hash_keys: hash_keys()?,
+            hash_keys,
             buffer_nodes: set.buffer_nodes(),
             bucket_mask: set.buckets.all().len() as u32 - 1,
             timeouts: [u32::MAX; 8],

@@ -90,6 +90,7 @@ impl Kernel {
         image.verify().map_err(|cause| KernelError::Image { which: "former", cause })?;
         let buffer = self.idle_buffer(image, rules)?;
         publish::write(&self.set, buffer, image.nodes())?;
+        self.set.basis.raise(generation)?;
         self.set.control().fall_back(Control::state_of(generation, buffer), at);
         Ok(())
     }

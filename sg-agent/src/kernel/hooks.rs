@@ -13,6 +13,7 @@ use super::{
     clsact, holdings, pins,
     pins::{Pins, unlink},
     set::{Loaded, Set},
+    sightings::Sightings,
     stand_in::StandIn,
     syscall,
 };
@@ -20,7 +21,21 @@ use super::{
 /// The links that the daemon holds: a removed pin does not end them.
 #[derive(Default)]
 pub(crate) struct Held {
-    links: BTreeMap<(u32, HookKind), OwnedFd>,
+    links: BTreeMap<(u32, HookKind), Link>,
+    pins: Sightings,
+}
+
+/// A link, and its id, by which a hook tells of it.
+struct Link {
+    fd: OwnedFd,
+    id: Option<u32>,
+}
+
+impl From<OwnedFd> for Link {
+    fn from(fd: OwnedFd) -> Self {
+        let id = syscall::object_id(fd.as_fd()).ok();
+        Self { fd, id }
+    }
 }
 
 /// The program that a live link runs on this interface.
@@ -57,11 +72,11 @@ impl Held {
         }
         let path = pins.link(ifindex, hook);
         if let Some(link) = self.links.remove(&(ifindex, hook))
-            && let Some(running) = program_of(&link, ifindex)
+            && let Some(running) = program_of(&link.fd, ifindex)
         {
-            update(&link, running, program).map_err(failed)?;
+            update(&link.fd, running, program).map_err(failed)?;
             if !path.exists() {
-                syscall::pin(link.as_fd(), &path).map_err(failed)?;
+                syscall::pin(link.fd.as_fd(), &path).map_err(failed)?;
             }
             self.links.insert((ifindex, hook), link);
             return Ok(());
@@ -74,14 +89,14 @@ impl Held {
                 if candidate != &path {
                     std::fs::rename(candidate, &path).map_err(failed)?;
                 }
-                self.links.insert((ifindex, hook), link);
+                self.links.insert((ifindex, hook), link.into());
                 return Ok(());
             }
         }
         unlink(&path)?;
         let link = link(program, ifindex, hook).map_err(failed)?;
         syscall::pin(link.as_fd(), &path).map_err(failed)?;
-        self.links.insert((ifindex, hook), link);
+        self.links.insert((ifindex, hook), link.into());
         Ok(())
     }
 
@@ -89,7 +104,7 @@ impl Held {
     pub(crate) fn refresh(&self, program: &Loaded, ifindex: u32, hook: HookKind) -> Result<(), KernelError> {
         let Some(running) = self.running(ifindex, hook) else { return Ok(()) };
         let result = match self.links.get(&(ifindex, hook)) {
-            Some(link) => update(link, running, program),
+            Some(link) => update(&link.fd, running, program),
             None => clsact::put(ifindex, hook.is_ingress(), program.fd.as_fd(), program.name),
         };
         match result {
@@ -144,39 +159,58 @@ impl Held {
         unlink(&beside)?;
         syscall::pin(new.as_fd(), &beside).and_then(|()| std::fs::rename(&beside, &path)).map_err(failed)?;
         if let Some(old) = self.links.remove(&(ifindex, hook)) {
-            syscall::link_detach(old.as_fd()).map_err(failed)?;
+            syscall::link_detach(old.fd.as_fd()).map_err(failed)?;
         }
         if stand_in.is_some() {
             syscall::link_update(new.as_fd(), program.fd.as_fd()).map_err(failed)?;
         }
-        self.links.insert((ifindex, hook), new);
+        self.links.insert((ifindex, hook), new.into());
         Ok(())
     }
 
     /// Pins links again whose pins are gone, or another's. Tells whose those were.
-    pub(crate) fn restore_pins(&self, pins: &Pins) -> (Vec<u32>, Vec<KernelError>) {
-        let (mut restored, mut errors) = (Vec::new(), Vec::new());
-        for (&(ifindex, hook), link) in &self.links {
-            match holdings::restore(&pins.link(ifindex, hook), link) {
-                Ok(true) => restored.push(ifindex),
-                Ok(false) => {}
-                Err(error) => errors.push(error),
-            }
-        }
+    pub(crate) fn restore_pins(&mut self, pins: &Pins) -> (Vec<u32>, Vec<KernelError>) {
+        let Self { links, pins: seen } = self;
+        let wanted = links
+            .iter()
+            .map(|(&(ifindex, hook), link)| ((ifindex, hook, link), pins::link_name(ifindex, hook)));
+        let (restored, errors) = seen.look(&pins.links_folder(), wanted, |(ifindex, hook, link)| {
+            holdings::restore(&pins.link(*ifindex, *hook), &link.fd)
+        });
+        let mut restored: Vec<u32> = restored.into_iter().map(|(ifindex, ..)| ifindex).collect();
         restored.dedup();
         (restored, errors)
     }
 
+    /// Whether a hook is known to be as it should be: `program` is on it, and before all others. Asks the
+    /// kernel one thing. False: it has to be looked at.
+    pub(crate) fn is_sound(&self, program: &Loaded, ifindex: u32, hook: HookKind) -> bool {
+        if let Some(attach_type) = attach_type(hook) {
+            let first = syscall::tcx_first(ifindex, attach_type).ok().flatten();
+            let link = self.links.get(&(ifindex, hook)).and_then(|link| link.id);
+            return first.is_some_and(|(of, by)| of == program.id && Some(by) == link);
+        }
+        if hook.is_link() {
+            return self.running(ifindex, hook) == Some(program.id);
+        }
+        let attach_type = if hook.is_ingress() { syscall::TCX_INGRESS } else { syscall::TCX_EGRESS };
+        // Whatever is linked runs before every filter.
+        let is_first = !matches!(syscall::tcx_first(ifindex, attach_type), Ok(Some(_)));
+        let filters = clsact::filters(ifindex, hook.is_ingress()).unwrap_or_default();
+        let is_ours = |first: &clsact::Filter| first.is_ours() && first.program == Some(program.id);
+        is_first && filters.first().is_some_and(is_ours)
+    }
+
     /// Takes the program off a hook, for everybody who holds it. Not there: nothing to do.
     pub(crate) fn release(&mut self, pins: &Pins, ifindex: u32, hook: HookKind) -> Result<(), KernelError> {
-        let held = self.links.remove(&(ifindex, hook));
+        let held = self.links.remove(&(ifindex, hook)).map(|link| link.fd);
         release(pins, held, ifindex, hook)
     }
 
     /// The program that a hook runs, if it is ours and alive.
     pub(crate) fn running(&self, ifindex: u32, hook: HookKind) -> Option<u32> {
         if hook.is_link() {
-            self.links.get(&(ifindex, hook)).and_then(|link| program_of(link, ifindex))
+            self.links.get(&(ifindex, hook)).and_then(|link| program_of(&link.fd, ifindex))
         } else {
             running_filter(ifindex, hook)
         }

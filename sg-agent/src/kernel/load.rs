@@ -15,7 +15,9 @@ use sg_common::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    KernelError, Sizes, clock,
+    KernelError, Sizes, basis,
+    basis::BasisMap,
+    clock,
     pins::{make_folder, write_fact},
     set::{CounterWords, FOLDERS, RuleCounterWords, carried_name, fact, map_path, program_path},
 };
@@ -85,21 +87,31 @@ impl MapSizes {
     }
 }
 
-/// Makes the set in `folder`, which does not exist yet. Maps named in `shared` are those of the set
-/// in the folder beside; counters that are not get a map for what was counted before.
-pub(crate) fn load(
-    folder: &Path,
-    sizes: &MapSizes,
-    shared: Option<(&Path, &[&str])>,
-) -> Result<(), KernelError> {
+/// A set that another shares maps with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Former<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) shares: &'a [&'a str],
+    /// Counters that are not shared get a map for what was counted before.
+    pub(crate) is_carried_over: bool,
+}
+
+/// Makes the set in `folder`, which does not exist yet.
+pub(crate) fn load(folder: &Path, sizes: &MapSizes, former: Option<Former<'_>>) -> Result<(), KernelError> {
     for pins in FOLDERS {
         make_folder(&folder.join(pins))?;
     }
-    if let Some((from, names)) = shared {
-        for name in names {
+    if let Some(Former { folder: from, shares, is_carried_over }) = former {
+        for name in shares {
             share(&map_path(from, name), &map_path(folder, name))?;
         }
-        carry_over(from, folder, names, sizes)?;
+        if is_carried_over {
+            carry_over(from, folder, shares, sizes)?;
+        }
+    }
+    let path = map_path(folder, basis::NAME);
+    if !path.exists() {
+        BasisMap::create(&path)?;
     }
     let mut loader = EbpfLoader::new();
     for name in map::ALL {

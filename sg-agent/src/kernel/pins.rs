@@ -1,7 +1,8 @@
 //! What lies where on the BPF file system, and how it changes as a whole.
 //!
 //! ```text
-//! BPFFS/v1/                the ABI version: no version reads another's maps
+//! BPFFS/v1/                the ABI version: no version reads another's maps, but those of flows that
+//!                          are laid out alike ([`super::basis`])
 //!   current -> set-3       which set is in force
 //!   set-3/maps/NAME        every map; maps that sets share are pinned in each
 //!   set-3/programs/NAME
@@ -29,6 +30,7 @@ use super::{
     KernelError, Paths,
     attachment::{HookKind, Record},
     holdings::restore_fact,
+    sightings::Sightings,
     syscall,
 };
 
@@ -51,6 +53,7 @@ pub(crate) struct Pins {
     identity: (u64, u64),
     /// Where its file system was mounted.
     mount: PathBuf,
+    notes: Sightings,
 }
 
 /// The folders of every ABI version under `root`, this one's included.
@@ -174,7 +177,8 @@ impl Pins {
         };
         let identity = identity(&held.metadata().map_err(failed)?);
         let mount = mount_point(&folder);
-        Ok(Some(Self { root: root.to_owned(), path: folder.clone(), folder, held, identity, mount }))
+        let (root, path, notes) = (root.to_owned(), folder.clone(), Sightings::default());
+        Ok(Some(Self { root, path, folder, held, identity, mount, notes }))
     }
 
     /// Whether the path leads to what is held, and its folders are there.
@@ -270,9 +274,14 @@ impl Pins {
         Ok(names.iter().filter_map(|name| name.strip_prefix(SET)?.parse().ok()).collect())
     }
 
+    /// Where the pins of links lie.
+    pub(crate) fn links_folder(&self) -> PathBuf {
+        self.folder.join(LINKS)
+    }
+
     /// The pin of a link.
     pub(crate) fn link(&self, ifindex: u32, hook: HookKind) -> PathBuf {
-        self.folder.join(LINKS).join(link_name(ifindex, hook))
+        self.links_folder().join(link_name(ifindex, hook))
     }
 
     /// Where a link is pinned before it takes the place of another. What lies there is nobody's.
@@ -321,22 +330,26 @@ impl Pins {
 
     /// Writes the note of an attachment.
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), KernelError> {
-        write_fact(&self.folder.join(NOTES), &record.ifindex.to_string(), &self.text_of(record)?)
+        let folder = self.folder.join(NOTES);
+        write_fact(&folder, &record.ifindex.to_string(), &text_of(&folder, record)?)
     }
 
-    /// Writes the note of an attachment again where it is gone, or another. Tells whether that was so.
-    pub(crate) fn restore_record(&self, record: &Record) -> Result<bool, KernelError> {
-        restore_fact(&self.folder.join(NOTES), &record.ifindex.to_string(), &self.text_of(record)?)
+    /// Writes the notes of attachments again that are gone, or another's. Tells whose those were.
+    pub(crate) fn restore_records<'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a Record>,
+    ) -> (Vec<u32>, Vec<KernelError>) {
+        let folder = self.folder.join(NOTES);
+        let wanted = records.map(|record| (record, record.ifindex.to_string()));
+        let (restored, errors) = self.notes.look(&folder, wanted, |record| {
+            restore_fact(&folder, &record.ifindex.to_string(), &text_of(&folder, record)?)
+        });
+        (restored.into_iter().map(|record| record.ifindex).collect(), errors)
     }
 
     /// Leads to a set again where that was changed. Tells whether it was.
     pub(crate) fn restore_current(&self, number: u32) -> Result<bool, KernelError> {
         restore_fact(&self.folder, CURRENT, &format!("{SET}{number}"))
-    }
-
-    fn text_of(&self, record: &Record) -> Result<String, KernelError> {
-        serde_json::to_string(record)
-            .map_err(|error| KernelError::system("write", self.folder.join(NOTES).display(), error.into()))
     }
 
     /// Removes the note of an attachment.
@@ -347,6 +360,12 @@ impl Pins {
     fn list(&self, folder: &Path) -> Result<Vec<String>, KernelError> {
         names(folder).map_err(|error| KernelError::system("list", folder.display(), error))
     }
+}
+
+/// A note, as it is written into its folder.
+fn text_of(folder: &Path, record: &Record) -> Result<String, KernelError> {
+    serde_json::to_string(record)
+        .map_err(|error| KernelError::system("write", folder.display(), error.into()))
 }
 
 /// Interface indices that have a note, and the note or why it cannot be read.

@@ -28,6 +28,7 @@ impl Kernel {
         let buffer = self.idle_buffer(image, rules)?;
         let has_grown = self.set.number != set;
         write(&self.set, buffer, image.nodes())?;
+        self.set.basis.raise(generation)?;
         self.set.control().flip(Control::state_of(generation, buffer));
         self.readers = Grace::Due;
         Ok(Published { generation, micros: begin.elapsed().as_micros() as u64, has_grown })

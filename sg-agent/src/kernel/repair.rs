@@ -3,7 +3,7 @@
 //! What is enforced is known from the attachments themselves: no policy is asked, and what was
 //! detached on purpose has left nothing behind that would be mended.
 
-use super::{Attached, Kernel, KernelError, links::Interfaces};
+use super::{Attached, Kernel, KernelError, attachment::Record, links::Interfaces};
 
 /// Something that was not as it should be, and is again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Kernel {
     pub(super) fn look_and_mend(&mut self) -> Look {
         let mut look = Look::default();
         self.restore_pins(&mut look);
-        let wrong: Vec<Attached> = self.attached().into_iter().filter(is_wrong).collect();
+        let wrong = self.wrong();
         if wrong.is_empty() {
             return look;
         }
@@ -42,14 +42,28 @@ impl Kernel {
         {
             look.problems.push(format!("cannot get before another program: {error}"));
         }
-        let now = self.attached();
+        self.notice_departures();
         for attached in wrong {
-            let after = now.iter().find(|after| after.ifindex == attached.ifindex);
-            if after.is_some_and(|after| !is_wrong(after)) {
+            let after = self.records.get(&attached.ifindex).map(|record| self.inspect(record));
+            if after.is_some_and(|after| !is_wrong(&after)) {
                 look.repairs.extend(said(&attached));
             }
         }
         look
+    }
+
+    /// Attachments with something to mend. Those that are known to be sound are not looked at.
+    fn wrong(&self) -> Vec<Attached> {
+        self.notice_departures();
+        let is_sound = |record: &&Record| {
+            record.hooks.iter().all(|recorded| {
+                let program = self.set.program(recorded.hook);
+                program.is_ok_and(|program| self.held.is_sound(program, record.ifindex, recorded.hook))
+            })
+        };
+        let awaits = |record: &&Record| self.awaits_xdp.contains(&record.ifindex);
+        let suspect = self.records.values().filter(|record| !is_sound(record) || awaits(record));
+        suspect.map(|record| self.inspect(record)).filter(is_wrong).collect()
     }
 
     /// Puts what an attachment lacks back. One whose interface goes away meanwhile is left to the
@@ -103,14 +117,8 @@ impl Kernel {
         let (links, failed) = self.held.restore_pins(&self.pins);
         errors.extend(failed);
         found.extend(self.told(&links, "the pin of a link was gone", "pins of links were gone"));
-        let mut notes = Vec::new();
-        for record in self.records.values() {
-            match self.pins.restore_record(record) {
-                Ok(true) => notes.push(record.ifindex),
-                Ok(false) => {}
-                Err(error) => errors.push(error),
-            }
-        }
+        let (notes, failed) = self.pins.restore_records(self.records.values());
+        errors.extend(failed);
         found.extend(self.told(&notes, "its note was gone", "notes were gone"));
 
         // What was in a folder went with it.

@@ -10,8 +10,16 @@
 use sg_common::abi::map;
 
 use super::{
-    Kernel, KernelError, attachment::RecordedHook, grace::Grace, holdings::Holdings, load, load::MapSizes,
-    pins::remove_tree, set::Set, syscall,
+    Kernel, KernelError,
+    attachment::RecordedHook,
+    basis,
+    grace::Grace,
+    holdings::Holdings,
+    load,
+    load::{Former, MapSizes},
+    pins::remove_tree,
+    set::Set,
+    syscall,
 };
 
 impl Kernel {
@@ -89,15 +97,8 @@ impl Kernel {
     /// Makes the new set, ready to judge as the old one does.
     fn make(&self, number: u32, sizes: &MapSizes) -> Result<(Set, Holdings), KernelError> {
         let now = self.map_sizes()?;
-        let mut shared = vec![
-            map::ATTACHMENTS,
-            map::FLOW_BUCKETS,
-            map::FLOW_ENTRIES,
-            map::DATAGRAMS,
-            map::EVENTS,
-            map::UNLOCKS,
-            map::AUDITED,
-        ];
+        let mut shared = vec![map::ATTACHMENTS, map::EVENTS, map::UNLOCKS, map::AUDITED];
+        shared.extend(basis::MAPS);
         let has_same_image = sizes.buffer_nodes == now.buffer_nodes;
         if has_same_image {
             // Where a buffer begins is in the control element: they change together.
@@ -111,7 +112,8 @@ impl Kernel {
         }
         let folder = self.pins.set(number);
         remove_tree(&folder)?;
-        load::load(&folder, sizes, Some((&self.set.folder, &shared)))?;
+        let former = Former { folder: &self.set.folder, shares: &shared, is_carried_over: true };
+        load::load(&folder, sizes, Some(former))?;
         let mut set = Set::open(number, folder)?;
         if !has_same_image {
             set.control().store(&self.set.moved(&set)?);

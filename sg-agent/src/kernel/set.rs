@@ -24,6 +24,8 @@ use sg_common::{
 use super::{
     KernelError,
     attachment::HookKind,
+    basis,
+    basis::BasisMap,
     memory::{Mapping, SharedControl, SharedNode},
     pins::read_fact,
     syscall,
@@ -82,6 +84,7 @@ pub(crate) struct Set {
     entries: MapData,
     entry_count: u32,
     pub(crate) datagrams: Mapping<Datagram>,
+    pub(crate) basis: BasisMap,
     pub(crate) attachments: Array<MapData, u64>,
     pub(crate) counters: Counters<2>,
     pub(crate) rule_counters: Counters<4>,
@@ -132,6 +135,7 @@ impl Set {
         let (entries, entry_count) = open_map::<Entry>(&folder, map::FLOW_ENTRIES, MapType::Array)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
         let (attachments, slots) = open_map::<Attachment>(&folder, map::ATTACHMENTS, MapType::Array)?;
+        let (basis, _) = open_map::<basis::Words>(&folder, basis::NAME, MapType::Array)?;
         let (unlocks, _) = mapped::<Unlocks, _>(&folder, map::UNLOCKS)?;
         let (events, _) = open_map::<()>(&folder, map::EVENTS, MapType::RingBuf)?;
         if entry_count != bucket_count.saturating_mul(SLOTS)
@@ -159,6 +163,7 @@ impl Set {
             entries,
             entry_count,
             datagrams,
+            basis: BasisMap::of(basis)?,
             attachments: Array::try_from(Map::Array(attachments))
                 .map_err(|error| KernelError::map("open", map::ATTACHMENTS, error))?,
             counters: open_counters::<Counter, 2>(&folder, map::COUNTERS)?,

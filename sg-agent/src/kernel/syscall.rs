@@ -311,22 +311,39 @@ struct Query {
 
 /// Ids of the programs on a TCX hook, in the order in which they run.
 pub(crate) fn tcx_programs(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
-    let mut programs = [0_u32; QUERY_PROGRAMS];
+    let (count, ids) = tcx_query(ifindex, attach_type)?;
+    Ok(ids.programs.into_iter().take(count).collect())
+}
+
+/// Ids of the first program on a TCX hook, and of its link: 0 where it has none.
+pub(crate) fn tcx_first(ifindex: u32, attach_type: u32) -> io::Result<Option<(u32, u32)>> {
+    let (count, ids) = tcx_query(ifindex, attach_type)?;
+    Ok((count > 0).then_some((ids.programs[0], ids.links[0])))
+}
+
+/// What is on a TCX hook, in the order in which it runs.
+struct OnHook {
+    programs: [u32; QUERY_PROGRAMS],
+    links: [u32; QUERY_PROGRAMS],
+}
+
+fn tcx_query(ifindex: u32, attach_type: u32) -> io::Result<(usize, OnHook)> {
+    let mut ids = OnHook { programs: [0; QUERY_PROGRAMS], links: [0; QUERY_PROGRAMS] };
     let mut attribute = Query {
         ifindex,
         attach_type,
         query_flags: 0,
         attach_flags: 0,
-        programs: programs.as_mut_ptr() as u64,
+        programs: ids.programs.as_mut_ptr() as u64,
         count: QUERY_PROGRAMS as u32,
         pad: 0,
         program_flags: 0,
-        links: 0,
+        links: ids.links.as_mut_ptr() as u64,
         link_flags: 0,
         revision: 0,
     };
     bpf(PROG_QUERY, &mut attribute)?;
-    Ok(programs.into_iter().take(attribute.count as usize).collect())
+    Ok((attribute.count as usize, ids))
 }
 
 /// Waits until every program that was running when this was called has ended.

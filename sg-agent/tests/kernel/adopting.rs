@@ -1,16 +1,18 @@
 //! A restart takes over what is pinned, without a gap; an upgrade takes its place.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path};
 
+use aya::maps::{Array, Map, MapData};
 use sg_agent::kernel::{HookChoice, Kernel, KernelError, Opened, Paths, Settings, Side};
 use sg_common::{
+    flow::FLOW_LAYOUT,
     tuple::Direction,
     verdict::{DropReason, Verdict},
 };
 
 use crate::sandbox::{
-    ALLOWED, DENIED, SIZES, WEB, alive, has_tcx, image, packets, request, sandbox, settings, shell, talks,
-    tc_hooks,
+    ALLOWED, DENIED, NOTHING, SIZES, WEB, alive, has_tcx, image, packets, request, sandbox, settings, shell,
+    talks, tc_hooks,
 };
 
 #[test]
@@ -62,10 +64,14 @@ fn another_abi_version_is_taken_over_without_a_gap() {
             let mut kernel = sandbox.published(WEB);
             kernel.tune(&settings);
             kernel.attach(&request("h0", hook)).unwrap();
+            let mut open = sandbox.connect(ALLOWED).unwrap();
             drop(kernel);
             fs::rename(sandbox.version(), sandbox.paths.bpffs.join("v0")).unwrap();
             assert!(!sandbox.connects(DENIED), "the old version goes on");
-            let mut kernel = sandbox.published(WEB);
+            let (mut kernel, opened) = sandbox.open();
+            assert_eq!((opened, kernel.generation(), kernel.latest_generation()), (Opened::Inherited, 0, 1));
+            assert_eq!(kernel.inherited(), BTreeMap::from([(request("h0", hook).ifindex, 0)]));
+            kernel.publish(&image(WEB, 1, Side::Host), 2, 2).unwrap();
             kernel.tune(&settings);
             assert!(!sandbox.connects(DENIED));
             let attached = kernel.attach(&request("h0", hook)).unwrap();
@@ -74,11 +80,53 @@ fn another_abi_version_is_taken_over_without_a_gap() {
             let report = kernel.retire_other_versions();
             assert!(report.errors.is_empty(), "{:?}", report.errors);
             assert!(!sandbox.paths.bpffs.join("v0").exists());
+            assert!(kernel.inherited().is_empty() && talks(&mut open), "the flow is known");
             assert!(sandbox.connects(ALLOWED) && !sandbox.connects(DENIED));
             drop(kernel);
             sg_agent::kernel::detach_all(&sandbox.paths).unwrap();
             assert!(!shell("tc qdisc show dev h0").contains("clsact"));
         }
+    });
+}
+
+#[test]
+fn flows_of_another_version_are_judged_by_the_new_policy() {
+    sandbox(|sandbox| {
+        let mut kernel = sandbox.enforcing(WEB);
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        assert!(talks(&mut open));
+        drop(kernel);
+        fs::rename(sandbox.version(), sandbox.paths.bpffs.join("v9")).unwrap();
+        (kernel, _) = sandbox.open();
+        kernel.publish(&image(NOTHING, 1, Side::Host), 2, 2).unwrap();
+        kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        assert!(!talks(&mut open), "no rule allows it any more");
+        let counters = kernel.reader().unwrap().zone_counters(0).unwrap();
+        assert!(packets(&counters, Direction::Inbound, Verdict::Drop(DropReason::Revoked)) > 0);
+    });
+}
+
+#[test]
+fn flows_that_are_laid_out_otherwise_begin_anew() {
+    sandbox(|sandbox| {
+        let kernel = sandbox.enforcing(WEB);
+        let _open = sandbox.connect(ALLOWED).unwrap();
+        drop(kernel);
+        // The first word is the layout, in every version.
+        let basis = MapData::from_pin(sandbox.version().join("current/maps/FLOW_BASIS")).unwrap();
+        let mut basis = Array::<_, [u64; 8]>::try_from(Map::Array(basis)).unwrap();
+        let mut words = basis.get(&0, 0).unwrap();
+        assert_eq!(words[..2], [FLOW_LAYOUT, 1]);
+        words[0] += 1;
+        basis.set(0, words, 0).unwrap();
+        let old = sandbox.paths.bpffs.join("v9999");
+        fs::rename(sandbox.version(), &old).unwrap();
+        let mut kernel = sandbox.published(WEB);
+        assert!(kernel.inherited().is_empty());
+        kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        assert_eq!(kernel.reader().unwrap().flow_usage().0, 0);
+        assert!(kernel.retire_other_versions().errors.is_empty() && !old.exists());
+        assert!(sandbox.connects(ALLOWED) && !sandbox.connects(DENIED));
     });
 }
 

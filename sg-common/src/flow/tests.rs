@@ -146,3 +146,16 @@ fn words_of_a_key_are_where_the_layout_says() {
     let key = FlowKey::icmp(1, Protocol::ICMP, Addr::v4(1), Addr::v4(2), 0x3456, 0xfe, Direction::Outbound);
     assert_eq!(key.0[4], 1 << 40 | 1 << 32 | 0x3456_fe01);
 }
+
+#[test]
+fn what_outlives_a_version_is_as_its_layout_says() {
+    // Whoever changes one of these changes the layout's number, and writes the new ones here.
+    assert_eq!(FLOW_LAYOUT, 1);
+    let keys = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
+    assert_eq!(FlowKey([1, 2, 3, 4, 5]).hash(&keys), 0x21c1_9c57_cd1b_0147);
+    assert_eq!((SLOTS, DATAGRAMS, crate::abi::TICK_SHIFT), (16, 16_384, 4));
+    assert_eq!((size_of::<Bucket>(), size_of::<Entry>(), size_of::<Datagram>()), (32, 128, 64));
+    let life = Life::new(2, FlowState::Established, Direction::Outbound, 3);
+    let origin = Origin::new(2, 5, 7);
+    assert_eq!((life.0, origin.0), (2 << 48 | 1 << 36 | 4 << 32 | 3, 2 << 52 | 5 << 28 | 7));
+}
