@@ -13,9 +13,9 @@ use std::{
     net::UdpSocket,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::process::{CommandExt, ExitStatusExt as _},
+        unix::process::CommandExt,
     },
-    process::{Command, ExitStatus},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI32, Ordering},
@@ -222,22 +222,6 @@ pub fn stay_on(processor: usize) -> io::Result<()> {
     unsafe { libc::CPU_SET(processor, &mut set) };
     // SAFETY: the pointer and the size describe `set`, which outlives the call; 0 is the calling thread.
     check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) }).map(drop)
-}
-
-/// Runs a command to its end. Gives its exit status, and the most memory that it held at once, in octets.
-///
-/// # Errors
-/// It cannot be started.
-pub fn run_and_weigh(command: &mut Command) -> io::Result<(ExitStatus, u64)> {
-    let child = command.spawn()?;
-    let process = child.id().cast_signed();
-    let mut status = 0;
-    // SAFETY: an all-zero rusage is a valid value of it.
-    let mut usage: libc::rusage = unsafe { mem::zeroed() };
-    // SAFETY: both addresses outlive the call; the child is this process's, and nobody else waits for it.
-    check(unsafe { libc::wait4(process, &raw mut status, 0, &raw mut usage) })?;
-    // The kernel counts in KiB.
-    Ok((ExitStatus::from_raw(status), usage.ru_maxrss.unsigned_abs() * 1024))
 }
 
 /// Waits until something can be read, or so long.
