@@ -12,8 +12,6 @@
     reason = "the entry points' macros wrap them in public functions without documentation"
 )]
 
-#[cfg(bench)]
-mod bench;
 mod cursor;
 mod maps;
 mod report;

@@ -8,12 +8,15 @@
 //!
 //! [`mod@reference`] says a second time, slowly, what becomes of a packet; [`agreement`] makes up sequences
 //! and compares it with both forms of the datapath. [`oracle`] lets nftables judge the same traffic.
+//! [`generator`] makes packets in the kernel, as many as one core can, for what measures.
 //! [`vigil`] watches traffic that must never arrive and sessions that must never stop, whatever happens.
 
 pub mod agreement;
 #[cfg(feature = "lab")]
 pub mod counters;
 pub mod entry;
+#[cfg(feature = "lab")]
+pub mod generator;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod memory;

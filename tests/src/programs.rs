@@ -1,9 +1,12 @@
 //! The programs in the kernel without an agent: loaded by hand, fed with packets by test-run.
 //!
-//! What it loads is what the agent embeds, or an object built for the benchmark. Maps are this
+//! What it loads is what the agent embeds. Maps are this
 //! process's alone; nothing is pinned or attached.
 
-use std::time::Duration;
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -150,14 +153,14 @@ impl Programs {
         self.write_control()
     }
 
-    /// Sets the benchmark's own map: see `sg-ebpf/src/bench.rs`.
+    /// A program's descriptor, for others to call it.
     ///
     /// # Errors
     ///
-    /// When the object has no such map.
-    pub fn set_bench(&mut self, words: [u32; 4]) -> Result<()> {
-        Array::<_, [u32; 4]>::try_from(self.map("BENCH")?)?.set(0, words, 0)?;
-        Ok(())
+    /// When the object has no such program.
+    pub fn descriptor(&self, program: &str) -> Result<BorrowedFd<'_>> {
+        let found = self.ebpf.program(program).with_context(|| format!("no program {program}"))?;
+        Ok(found.fd()?.as_fd())
     }
 
     /// Runs a program on `frame`, `repeat` times. Gives its last answer and the mean time of a run.

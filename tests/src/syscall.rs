@@ -1,6 +1,7 @@
 //! The system calls that the standard library has no name for: namespaces, mounts, signals and
-//! packet sockets, in [`program`] foreign eBPF programs, and in [`mapping`] the memory of maps. The only
-//! files of this crate with `unsafe`; every function is safe to call.
+//! packet sockets, in [`program`] foreign eBPF programs, in [`handmade`] those that measure, and in
+//! [`mapping`] the memory of maps. The only files of this crate with `unsafe`; every function is safe to
+//! call.
 //!
 //! What a namespace is for, and when it goes away, is [`crate::lab`]'s business.
 
@@ -19,9 +20,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
+    time::Duration,
 };
 
+pub mod assembly;
 mod filter;
+pub mod handmade;
 pub mod mapping;
 pub mod program;
 pub mod tun;
@@ -205,6 +209,33 @@ pub fn kill(process: u32, signal: libc::c_int) -> io::Result<()> {
     let process = libc::pid_t::try_from(process).map_err(io::Error::other)?;
     // SAFETY: kill takes two integers; zero and negative process ids were ruled out by the type.
     check(unsafe { libc::kill(process, signal) }).map(drop)
+}
+
+/// Keeps the calling thread on one processor.
+///
+/// # Errors
+/// There is no such processor, or it is not for this process.
+pub fn stay_on(processor: usize) -> io::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is a valid value of it.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: it sets one bit of `set`, and checks that there is such a bit.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    // SAFETY: the pointer and the size describe `set`, which outlives the call; 0 is the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) }).map(drop)
+}
+
+/// Waits until something can be read, or so long.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn wait_readable(from: &impl AsRawFd, length: Duration) -> io::Result<()> {
+    let milliseconds = i32::try_from(length.as_millis()).map_err(io::Error::other)?;
+    let mut poll = libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure to read and write, which outlives the call.
+    match check(unsafe { libc::poll(&raw mut poll, 1, milliseconds) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The index of an interface of the calling thread's network namespace.

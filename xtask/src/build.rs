@@ -1,12 +1,10 @@
 //! `cargo xtask build`: setup, the agent with its programs inside, and a look at the object.
 
-use std::env;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
-use crate::toolchain::{PROFILE, TARGET, Toolchain};
 use crate::{object, run, setup, workspace};
 
 /// What to build.
@@ -25,16 +23,6 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     let agent = workspace::binary("sg-agent", options.release);
     run::say(&format!("build: {}", agent.display()));
     Ok(agent)
-}
-
-/// Builds the programs with those of the benchmark beside them, and gives the object's path. The
-/// agent never has these inside.
-pub(crate) fn bench_object() -> Result<PathBuf> {
-    let toolchain = Toolchain::find().context("no toolchain for the programs; run `cargo xtask setup`")?;
-    let target_dir = workspace::target_dir().join("ebpf-bench");
-    let mut cargo = toolchain.cargo("build", env::consts::ARCH, &target_dir, &["--cfg=bench"]);
-    run::run(cargo.current_dir(workspace::root()))?;
-    Ok(target_dir.join(TARGET).join(PROFILE).join("sg-ebpf"))
 }
 
 /// Builds binaries of the default members, all in one go: one by one, cargo would choose other

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::toolchain::Toolchain;
-use crate::{build, demo, fuzz, run, setup, test, tidy, vm, workspace};
+use crate::{bench, build, demo, fuzz, run, setup, test, tidy, vm, workspace};
 
 /// The advisories are fetched from a server that not every machine reaches.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(60);
 /// A step and how to do it.
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("setup", || setup::run_for_ci().map(|_| ())),
     ("fmt", || run::run(workspace::cargo("fmt").args(["--all", "--check"]))),
     ("tidy", || tidy::run(&tidy::Options::default())),
@@ -25,6 +25,7 @@ const STEPS: [Step; 11] = [
     ("deny", deny),
     ("build", || build::run(&build::Options::default()).map(|_| ())),
     ("demo", || demo::run(&demo::Options::default())),
+    ("bench", bench::run_for_ci),
     ("fuzz", || fuzz::run(&fuzz::Options::default())),
     ("vm", vm::run_short),
     ("test", || test::run(&test::Options::default())),
@@ -33,7 +34,7 @@ const STEPS: [Step; 11] = [
 /// Which steps.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only these: setup, fmt, tidy, clippy, docs, deny, build, demo, fuzz, vm, test
+    /// Only these: setup, fmt, tidy, clippy, docs, deny, build, demo, bench, fuzz, vm, test
     steps: Vec<String>,
 }
 

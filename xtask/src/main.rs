@@ -39,7 +39,7 @@ enum Verb {
     Vm(vm::Options),
     /// Shows the product at work in a lab of namespaces (root)
     Demo(demo::Options),
-    /// Measures the programs (root)
+    /// Measures the product, alone and beside others (root)
     Bench(bench::Options),
     /// Tries inputs that nobody thought of, and shows the smallest that fails
     Fuzz(fuzz::Options),

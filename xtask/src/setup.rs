@@ -49,6 +49,11 @@ pub(crate) fn run_for_fuzz() -> Result<()> {
     tools::ensure_fuzz()
 }
 
+/// What only `cargo xtask bench` needs.
+pub(crate) fn run_for_bench() -> Result<()> {
+    tools::ensure_peers().map(drop)
+}
+
 /// What only `cargo xtask mutants` needs.
 pub(crate) fn run_for_mutants() -> Result<()> {
     tools::ensure_mutants()

@@ -15,6 +15,12 @@ pub struct Mapping {
     count: usize,
 }
 
+// SAFETY: the mapping belongs to the process, not to the thread that made it, and its words are atomic
+// integers.
+unsafe impl Send for Mapping {}
+// SAFETY: as above: all that can be reached through a shared `Mapping` are atomic integers.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
     /// Maps the first `count` words of `map`.
     ///

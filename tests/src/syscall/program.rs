@@ -59,20 +59,30 @@ enum Place {
 
 /// `union bpf_attr`, as far as it is used here.
 #[repr(C, align(8))]
-struct Attributes([u8; 128]);
+pub(super) struct Attributes([u8; 128]);
 
 impl Attributes {
-    fn new(fields: &[(usize, &[u8])]) -> Self {
+    pub(super) fn new(fields: &[(usize, &[u8])]) -> Self {
         let mut all = Self([0; 128]);
         for (offset, bytes) in fields {
-            all.0[*offset..offset + bytes.len()].copy_from_slice(bytes);
+            all.set(*offset, bytes);
         }
         all
     }
 
+    pub(super) fn set(&mut self, offset: usize, bytes: &[u8]) {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// What the kernel wrote there.
+    pub(super) fn word(&self, offset: usize) -> u32 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|more| self.0[offset + more]);
+        u32::from_ne_bytes([a, b, c, d])
+    }
+
     /// # Safety
     /// Every address among the fields points at memory that the command may use until it returns.
-    unsafe fn call(&mut self, command: libc::c_long) -> io::Result<libc::c_int> {
+    pub(super) unsafe fn call(&mut self, command: libc::c_long) -> io::Result<libc::c_int> {
         // SAFETY: the attributes outlive the call, are as long as said, and the caller answers for
         // what they point at.
         let result =
@@ -259,8 +269,7 @@ fn tcx_links(interface: &str, attach: u32) -> io::Result<Vec<(u32, u32)>> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(Vec::new()),
         result => result?,
     };
-    let [a, b, c, d] = [24, 25, 26, 27].map(|at| query.0[at]);
-    let count = u32::from_ne_bytes([a, b, c, d]) as usize;
+    let count = query.word(24) as usize;
     Ok(programs.into_iter().zip(links).take(count).collect())
 }
 
@@ -291,10 +300,7 @@ fn link_after(id: u32) -> io::Result<Option<u32>> {
     let mut query = Attributes::new(&[(0, &id.to_ne_bytes())]);
     // SAFETY: the command takes no addresses.
     match unsafe { query.call(LINK_NEXT_ID) } {
-        Ok(_) => {
-            let [a, b, c, d] = [4, 5, 6, 7].map(|at| query.0[at]);
-            Ok(Some(u32::from_ne_bytes([a, b, c, d])))
-        }
+        Ok(_) => Ok(Some(query.word(4))),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }

@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("nmap", "nmap"),
     ("hping3", "hping3"),
 ];
+/// Programs that the benchmark compares with.
+const PEERS: [(&str, &str); 2] = [("iptables-restore", "iptables"), ("ipset", "ipset")];
 /// Subcommands of cargo and the rustup components that have them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 const DENY_VERSION: &str = "0.20.2";
@@ -25,9 +27,18 @@ const MUTANTS_VERSION: &str = "27.1.0";
 
 /// What the lab calls; whether anything was installed.
 pub(crate) fn ensure_programs() -> Result<bool> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none());
+    ensure(&PROGRAMS).context("the lab calls them")
+}
+
+/// What the benchmark compares with; whether anything was installed.
+pub(crate) fn ensure_peers() -> Result<bool> {
+    ensure(&PEERS).context("the benchmark compares with them")
+}
+
+fn ensure(programs: &[(&str, &str)]) -> Result<bool> {
+    let missing = programs.iter().filter(|(program, _)| find_program(program).is_none());
     let (programs, names): (Vec<_>, Vec<_>) = missing.copied().unzip();
-    packages::install(&names).with_context(|| format!("the lab calls {}", programs.join(", ")))
+    packages::install(&names).with_context(|| programs.join(", "))
 }
 
 /// What virtual machines run in.

@@ -1,0 +1,164 @@
+//! The ratchet: the programs may not become slower. A few cases are measured beside a [`reference`] that
+//! never changes, and their ratios compared with those in `tests/bench.toml`, which stand there by
+//! processor: another has other ratios. A loss of more than 15 % fails.
+//!
+//! What else the machine does makes times longer, never shorter. So rounds are short and many, all take
+//! turns, of each the quickest counts, and what seems to have become slower is measured again before
+//! anybody is told so.
+
+mod kept;
+mod reference;
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+use sg_tests::syscall::handmade::Kind as Hook;
+
+use crate::{
+    options::Ratchet,
+    program::{
+        cases::{Case, Kind},
+        stand::{Stand, Subject},
+    },
+    statistics::quantile,
+};
+use kept::Ratios;
+use reference::{Reach, Reference};
+
+/// More than this is a loss.
+const BORNE: f64 = 1.15;
+/// How often a case is measured before it counts as slower.
+const TRIES: usize = 5;
+const ROUNDS: usize = 12;
+const REPEAT: u32 = 65_536;
+/// Of all rounds this part is quicker than the one that counts: the quickest of all may be mistaken.
+const QUICKEST: f64 = 0.1;
+
+/// The cases by their names in the file, and what each is measured by.
+fn cases() -> Vec<(&'static str, Case, Reach)> {
+    let base = Case { kind: Kind::Denied, is_v6: false, hook: Hook::Xdp, prefixes: 10, rules: 1 };
+    let large = Case { prefixes: 100_000, ..base };
+    let ruled = Case { kind: Kind::DeniedPort, prefixes: 1024, rules: 10_000, ..base };
+    let flow = Case { kind: Kind::Established(1), ..base };
+    let flows = Case { kind: Kind::Established(65_536), ..base };
+    let untracked = Case { kind: Kind::Untracked, ..base };
+    vec![
+        ("denied", base, Reach::Near),
+        ("denied_ipv6", Case { is_v6: true, ..base }, Reach::Near),
+        ("denied_tc", Case { hook: Hook::Tc, ..base }, Reach::Near),
+        ("denied_100000_prefixes", large, Reach::Near),
+        ("denied_10000_rules", ruled, Reach::Near),
+        ("established", flow, Reach::Near),
+        ("established_tc", Case { hook: Hook::Tc, ..flow }, Reach::Near),
+        ("established_65536_flows", flows, Reach::Far),
+        ("untracked", untracked, Reach::Near),
+    ]
+}
+
+/// Measures, and compares or keeps.
+///
+/// # Errors
+/// A case has become slower, or the kernel refuses something.
+pub(crate) fn run(ratchet: Ratchet) -> Result<()> {
+    let mut out = std::io::stdout();
+    let processor = kept::processor()?;
+    let known = kept::read()?.remove(&processor);
+    let references = [Reference::new(Reach::Near, REPEAT)?, Reference::new(Reach::Far, REPEAT)?];
+    let (mut measured, mut slower) = (Ratios::new(), Vec::new());
+    for (name, case, reach) in cases() {
+        let reference = &references[reach as usize];
+        let mut stand = Stand::new(case, REPEAT).context(name)?;
+        let mut measure = || ratio(&mut stand, reference);
+        let ratio = match (ratchet, &known) {
+            (Ratchet::Compare, Some(known)) => {
+                let before = *known.get(name).with_context(|| format!("no {name} in {}", kept::FILE))?;
+                let (ratio, is_slower) = compared(before, measure)?;
+                write!(out, "ratchet: {name} {ratio:.3}, {before:.3} is kept")?;
+                slower.extend(is_slower.then_some(name));
+                ratio
+            }
+            // The middle of three: by the best that ever was, others would be found slower.
+            (Ratchet::Compare, None) | (Ratchet::Record, _) => {
+                let ratio = quantile(&[measure()?, measure()?, measure()?], 0.5);
+                write!(out, "ratchet: {name} {ratio:.3}")?;
+                ratio
+            }
+        };
+        writeln!(out)?;
+        measured.insert(name.to_owned(), ratio);
+    }
+    match ratchet {
+        Ratchet::Record => kept::write(&processor, measured),
+        Ratchet::Compare if known.is_none() => {
+            writeln!(
+                out,
+                "ratchet: nothing is kept of {processor} to compare with; `cargo xtask bench --record` does"
+            )?;
+            Ok(())
+        }
+        Ratchet::Compare if slower.is_empty() => Ok(()),
+        Ratchet::Compare => bail!(
+            "slower by more than 15 % on {processor}: {}; if the change is worth it: `cargo xtask bench --record`",
+            slower.join(", ")
+        ),
+    }
+}
+
+/// The lowest ratio of as many tries as it takes to be within what is borne, and whether none was.
+fn compared(kept: f64, mut measure: impl FnMut() -> Result<f64>) -> Result<(f64, bool)> {
+    let limit = kept * BORNE;
+    let mut lowest = f64::INFINITY;
+    for _ in 0..TRIES {
+        lowest = lowest.min(measure()?);
+        if lowest <= limit {
+            break;
+        }
+    }
+    Ok((lowest, lowest > limit))
+}
+
+/// What a packet costs by what it costs in the reference, both less an empty program.
+fn ratio(stand: &mut Stand, reference: &Reference) -> Result<f64> {
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for _ in 0..ROUNDS {
+        let [bare, called] = reference.round()?;
+        let rounds = [stand.round(Subject::Empty)?, stand.round(Subject::Shipped)?, bare, called];
+        for (times, round) in times.iter_mut().zip(rounds) {
+            times.push(round);
+        }
+    }
+    let [empty, shipped, bare, called] = times.map(|times| quantile(&times, QUICKEST));
+    Ok((shipped - empty) / (called - bare))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fifteen_percent_are_borne_and_no_more_and_noise_is_measured_again() {
+        // (what, the ratios that are measured one after the other, the result, how many were needed)
+        let rows: [(_, &[f64], _, _); 5] = [
+            ("as it was", &[1.0], (1.0, false), 1),
+            ("quicker", &[0.5], (0.5, false), 1),
+            ("just borne", &[1.149], (1.149, false), 1),
+            ("noise", &[3.0, 1.4, 1.1], (1.1, false), 3),
+            ("slower", &[1.3, 1.2, 1.16, 1.3, 1.4], (1.16, true), 5),
+        ];
+        for (what, ratios, expected, needed) in rows {
+            let mut taken = ratios.iter();
+            let result = compared(1.0, || taken.next().copied().context("measured too often")).unwrap();
+            assert_eq!((result, ratios.len() - taken.len()), (expected, needed), "{what}");
+        }
+    }
+
+    #[test]
+    fn every_case_is_kept_where_any_is() {
+        let kept = kept::parse(include_str!("../../../bench.toml")).unwrap();
+        for (processor, ratios) in kept {
+            let names: Vec<_> = cases().into_iter().map(|(name, ..)| name).collect();
+            assert!(names.iter().all(|name| ratios[*name] > 0.0), "{processor}");
+            assert_eq!(ratios.len(), names.len(), "{processor}");
+        }
+    }
+}
