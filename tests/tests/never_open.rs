@@ -213,7 +213,7 @@ impl Play {
     fn policy(&mut self, prefixes: u32) -> String {
         self.number = self.number % 50_000 + 1;
         let entries: Vec<_> = (0..prefixes)
-            .map(|number| format!("100.{}.{}.{}/32", 64 + (number >> 16), number >> 8 & 0xff, number & 0xff))
+            .map(|number| format!("'2001:db8:{0:x}:{1:x}::{0:x}:{1:x}/128'", number >> 16, number & 0xffff))
             .collect();
         let number = self.number;
         let rules = format!(
@@ -234,7 +234,7 @@ impl Play {
             Act::Apply => arena.agent.apply(&small).map(drop),
             Act::Reload => arena.agent.reload(&small),
             Act::Grow => {
-                let large = self.policy(60_000);
+                let large = self.policy(120_000);
                 self.arena.agent.apply(&large)?;
                 self.arena.agent.apply(&small).map(drop)
             }

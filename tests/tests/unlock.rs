@@ -158,7 +158,7 @@ fn what_is_open_outlives_the_agent_and_every_policy(setup: Setup) -> Result<()> 
     arena.agent.start()?;
     is_open(&arena, Probe::Tcp(22), family, "with the agent back")?;
     assert!(arena.agent.log().contains("unlocked: tcp/22 for"), "{}", arena.agent.log());
-    // Another policy, and one for which the maps have to grow.
+    // Another policy, and a large one.
     arena.apply("inbound: [{allow: tcp/80, from: [PEER]}], outbound: []")?;
     is_open(&arena, Probe::Tcp(22), family, "under another policy")?;
     let many: Vec<_> = (0..3000).map(|n| format!("10.{}.{}.{}/32", n % 250, n / 250, n % 7 * 8)).collect();

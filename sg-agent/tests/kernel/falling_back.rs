@@ -7,7 +7,10 @@ use std::{
 
 use sg_agent::kernel::{AttachRequest, HookChoice, Kernel, Side};
 
-use crate::sandbox::{ALLOWED, DENIED, NOTHING, Sandbox, WEB, image, request, sandbox, talks};
+use crate::{
+    publishing::larger_than_a_chunk,
+    sandbox::{ALLOWED, DENIED, NOTHING, Sandbox, WEB, image, request, sandbox, talks},
+};
 
 /// Longer than the denied connection that a test tries meanwhile.
 const SOON: Duration = Duration::from_secs(4);
@@ -83,15 +86,8 @@ fn an_open_connection_outlives_a_policy_that_is_taken_back() {
 #[test]
 fn maps_that_grow_keep_the_way_back() {
     sandbox(|sandbox| {
-        let large = {
-            let entries: Vec<_> =
-                (0..2000).map(|number| format!("20.{}.{}.1", number / 200, number % 200)).collect();
-            format!(
-                "{{version: 1, groups: {{web: {{inbound: [{{allow: udp/53, from: [{}]}}]}}}}}}",
-                entries.join(", ")
-            )
-        };
-        let large = image(&large, 1, Side::Host);
+        let nothing_of_web = "{allow: tcp/80, from: 10.9.0.0/24}, ";
+        let large = image(&larger_than_a_chunk().replace(nothing_of_web, ""), 1, Side::Host);
         let (mut kernel, begin) = (sandbox.enforcing(WEB), Instant::now());
         kernel.fall_back_after(LATER).unwrap();
         assert!(kernel.publish(&large, 2, 2).unwrap().has_grown);

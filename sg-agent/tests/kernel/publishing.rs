@@ -27,6 +27,14 @@ fn large(prefixes: u32) -> String {
     text + "groups:\n  web:\n    inbound: [{allow: tcp/80, from: 10.9.0.0/24}, {allow: udp/53, from: list:many}]\n"
 }
 
+/// A policy whose image needs more than one element of the map: hosts of IPv6 take most.
+pub(crate) fn larger_than_a_chunk() -> String {
+    let hosts: String = (0..120_000_u32)
+        .map(|number| format!("    - 2001:db8:{0:x}:{1:x}::{0:x}:{1:x}/128\n", number >> 16, number & 0xffff))
+        .collect();
+    large(0).replace("entries:\n", &format!("entries:\n{hosts}"))
+}
+
 #[test]
 fn a_policy_takes_the_place_of_another() {
     sandbox(|sandbox| {
@@ -71,8 +79,8 @@ fn overflown() -> u64 {
     names.zip(numbers).find(|(name, _)| *name == "RcvbufErrors").unwrap().1.parse().unwrap()
 }
 
-/// The buffer holds 64 nodes, the map of counters two zones and four rules. All of them grow while
-/// datagrams go both ways: not one is lost or let through, and each is counted once.
+/// A buffer is one element of the map, the map of counters has two zones and four rules. Each of them grows
+/// while datagrams go both ways: not one is lost or let through, and each is counted once.
 #[test]
 fn maps_grow_under_traffic() {
     sandbox(|sandbox| {
@@ -109,8 +117,10 @@ fn maps_grow_under_traffic() {
                 sent
             }
         });
-        for (generation, prefixes, zones) in [(2, 2_000, 1), (3, 6_000, 9), (4, 20_000, 9)] {
-            let text = large(prefixes).replace("tcp/80", "[udp/80, tcp/80]");
+        for (generation, text, zones) in
+            [(2, large(2_000), 1), (3, large(6_000), 9), (4, larger_than_a_chunk(), 9)]
+        {
+            let text = text.replace("tcp/80", "[udp/80, tcp/80]");
             let wanted = image(&text, zones, Side::Host);
             let published = kernel.publish(&wanted, generation, 300).unwrap();
             assert!(published.has_grown, "generation {generation}");
