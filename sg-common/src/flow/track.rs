@@ -10,6 +10,9 @@ use super::{
 };
 use crate::{abi::Control, wire::Packet};
 
+/// How often it is tried to move a flow on.
+const ATTEMPTS: u32 = 2;
+
 /// Under which policy a packet is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms(pub u64);
@@ -86,10 +89,15 @@ pub fn track<M: Memory + ?Sized>(
         return Tracked(place.0);
     }
     found.count(way.direction, bytes);
-    let step = Step { found: found.state, state: found.state, direction: way.direction };
-    if !move_on(&found, context, packet, step) {
+    let mut now = found;
+    for _ in 0..ATTEMPTS {
+        let step = Step { found: now.state, state: now.state, direction: way.direction };
+        if move_on(&now, context, packet, step) {
+            break;
+        }
         // Another CPU was faster. What this packet means for the flow must not be lost.
-        memory.follow(context, place, packet, step, 0);
+        let Some(moved) = Found::at(memory, place) else { break };
+        now = moved;
     }
     Tracked(Tracked::FOLLOWED | u64::from(found.origin.rule()))
 }

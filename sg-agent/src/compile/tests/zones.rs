@@ -36,7 +36,9 @@ fn flags_say_what_the_entry_says_and_what_the_rules_open() {
     let tcp = flag::OPEN_TCP << rule_set_slot(Direction::Inbound, Family::V4);
     assert_eq!(flags(0), flag::GUEST | all ^ flag::DHCP | tcp);
     assert_eq!(flags(1), flag::AUDIT | flag::SOURCE_CHECK | all | tcp);
-    assert_eq!(image.node(3), Some(&sg_common::image::Node::ZERO), "a vacant zone opens nothing");
+    let mut vacant = sg_common::image::Node::ZERO;
+    vacant.words[zone_word::MARK] = sg_common::image::zone_mark(2);
+    assert_eq!(image.node(3), Some(&vacant), "a vacant zone opens nothing");
     assert!(lookup::zone(&image, 3).is_err());
 }
 
