@@ -315,7 +315,7 @@ pub fn key_v4<N: Nodes + ?Sized>(nodes: &N, keys: u32, key_nodes: u32, address: 
 #[inline(always)]
 fn below_v4(words: &[u32; 16], address: u64) -> u32 {
     let key = |index: usize| below(u64::from(words[index]), address);
-    let four = (key(3) + key(7) + key(11)) * 4 & 12;
+    let four = ((key(3) + key(7) + key(11)) * 4) & 12;
     let at = four as usize;
     four + (key(at) + key(at + 1)) + (key(at + 2) + key(at + 3))
 }
@@ -327,7 +327,7 @@ fn below_v6(words: &[u32; 16], half: u64) -> u32 {
         let key = u64::from(words[index * 2]) | u64::from(words[index * 2 + 1]) << 32;
         below_u64(key, half)
     };
-    let two = (key(1) + key(3) + key(5)) * 2 & 6;
+    let two = ((key(1) + key(3) + key(5)) * 2) & 6;
     let at = two as usize;
     two + key(at) + key(at + 1)
 }

@@ -57,6 +57,7 @@ fn ipv6<C: Cursor>(cursor: &C) -> Option<Packet> {
 }
 
 /// What the IP header tells.
+#[derive(Clone, Copy)]
 struct Ends {
     source: Addr,
     destination: Addr,

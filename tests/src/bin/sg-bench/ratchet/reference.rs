@@ -1,9 +1,9 @@
-//! Programs that never change, to measure others by: what a processor, a kernel and its neighbours make of
-//! them, they make of the shipped ones too.
+//! A program that never changes, to measure others by: what a processor, a kernel and its neighbours make of
+//! it, they make of the shipped ones too.
 //!
-//! They do what judging a packet does: they read the source address, hash it, look an element of an array
-//! up by the hash, and go on with what they found there. One finds all in the nearest cache, as a policy of
-//! a few prefixes is; the other waits for memory that is farther away, as many flows are.
+//! It does what judging a packet does: it reads the source address, hashes it, looks an element of an array
+//! up by the hash, and goes on with what it found there. All of it is in the nearest cache: how long memory
+//! takes depends on the neighbours more than on any program, and is no matter for a ratchet.
 
 use std::os::fd::AsFd as _;
 
@@ -16,15 +16,6 @@ use sg_tests::{
         handmade::{Kind, Map, Program},
     },
 };
-
-/// Which of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// 16 KiB, 32 look-ups.
-    Near,
-    /// 8 MiB, six look-ups.
-    Far,
-}
 
 /// A reference, and an empty program beside it.
 pub(crate) struct Reference {
@@ -40,19 +31,19 @@ const PASS: i32 = 2;
 const LOOK_UP: i32 = 1;
 /// As many octets as a cache line has.
 const ELEMENT: u32 = 64;
+/// 16 KiB of them.
+const ELEMENTS: u32 = 1 << 8;
+/// Look-ups for each packet.
+const STEPS: usize = 32;
 
 impl Reference {
     /// Loads it. A round has `repeat` packets.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(crate) fn new(reach: Reach, repeat: u32) -> Result<Self> {
-        let (elements, steps) = match reach {
-            Reach::Near => (1 << 8, 32),
-            Reach::Far => (1 << 17, 6),
-        };
-        let table = Map::array(elements, ELEMENT)?;
-        let program = Program::load(Kind::Xdp, &code(&table, elements - 1, steps))?;
+    pub(crate) fn new(repeat: u32) -> Result<Self> {
+        let table = Map::array(ELEMENTS, ELEMENT)?;
+        let program = Program::load(Kind::Xdp, &code(&table))?;
         let empty = Program::load(Kind::Xdp, &Code::default().ending(PASS))?;
         let address = "192.0.2.10".parse()?;
         let packet = Packet::new(address, address, Tcp::new(40_000, 443, Tcp::SYN));
@@ -75,16 +66,16 @@ impl Reference {
     }
 }
 
-fn code(table: &Map, mask: u32, steps: usize) -> Vec<u8> {
+fn code(table: &Map) -> Vec<u8> {
     use Operation::{Add, And, ExclusiveOr, Move, Multiply, ShiftRight};
     let mut code = Code::default();
     code.load(Width::Word, 6, 1, 0).load(Width::Word, 7, 1, 4);
     code.copy(2, 6).advance(2, 34).end_if_greater(2, 7);
     code.load(Width::Word, 6, 6, 26);
-    for _ in 0..steps {
+    for _ in 0..STEPS {
         code.number(Multiply, 6, 0x85eb_ca6b_u32.cast_signed());
         code.register(Move, 2, 6).number(ShiftRight, 2, 15).register(ExclusiveOr, 6, 2);
-        code.register(Move, 2, 6).number(And, 2, mask.cast_signed()).store(Width::Word, 10, -4, 2);
+        code.register(Move, 2, 6).number(And, 2, (ELEMENTS - 1).cast_signed()).store(Width::Word, 10, -4, 2);
         code.map(1, table.as_fd()).copy(2, 10).advance(2, -4).call(LOOK_UP).end_if_null(0);
         // What is found is always zero, which nobody but us knows: the next step waits for it.
         code.load(Width::Word, 2, 0, 0).register(Add, 6, 2);
