@@ -34,6 +34,7 @@ mod load;
 mod memory;
 mod netlink;
 mod pins;
+mod preemption;
 mod presence;
 mod publish;
 mod reader;

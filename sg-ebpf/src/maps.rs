@@ -172,7 +172,7 @@ impl Nodes for Whole {
 }
 
 impl Nodes for Image {
-    /// The programs themselves read the header and a zone, which lie at the beginning.
+    /// The programs themselves read the records of zones alone, which lie at the beginning.
     #[inline(always)]
     fn node(&self, index: u32) -> Option<&Node> {
         self.near(index)

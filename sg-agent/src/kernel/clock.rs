@@ -80,8 +80,13 @@ pub(crate) fn rate(clock: &SchedClassifier) -> Result<u32, KernelError> {
 
 /// What the kernel's configuration says, where distributions install it.
 fn configured() -> Option<u32> {
+    rate_in(&configuration()?)
+}
+
+/// The running kernel's configuration.
+pub(super) fn configuration() -> Option<String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    rate_in(&std::fs::read_to_string(format!("/boot/config-{}", release.trim())).ok()?)
+    std::fs::read_to_string(format!("/boot/config-{}", release.trim())).ok()
 }
 
 fn rate_in(configuration: &str) -> Option<u32> {

@@ -19,6 +19,7 @@ use super::{
     basis::BasisMap,
     clock,
     pins::{make_folder, write_fact},
+    preemption,
     set::{CounterWords, FOLDERS, RuleCounterWords, carried_name, fact, map_path, program_path},
 };
 
@@ -98,6 +99,7 @@ pub(crate) struct Former<'a> {
 
 /// Makes the set in `folder`, which does not exist yet.
 pub(crate) fn load(folder: &Path, sizes: &MapSizes, former: Option<Former<'_>>) -> Result<(), KernelError> {
+    preemption::check()?;
     for pins in FOLDERS {
         make_folder(&folder.join(pins))?;
     }
