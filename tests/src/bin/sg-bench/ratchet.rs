@@ -1,4 +1,4 @@
-//! The ratchet: the programs may not become slower. A few cases are measured beside a [`reference`] that
+//! The ratchet: the programs may not become slower. A few cases are measured beside a [`mod@reference`] that
 //! never changes, and their ratios compared with those in `tests/bench.toml`, which stand there by
 //! processor: another has other ratios. A loss of more than 15 % fails.
 //!
