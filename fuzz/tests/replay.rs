@@ -37,7 +37,11 @@ macro_rules! regressions {
 }
 
 regressions! {
-    packet { quotation_that_is_not_at_hand neighbour_solicitation_without_a_target }
+    packet {
+        quotation_that_is_not_at_hand
+        neighbour_solicitation_without_a_target
+        padding_that_is_no_transport_header
+    }
     document { a_name_of_a_file_with_control_characters column_past_the_end_of_a_directive }
     differential {
         an_error_about_untracked_traffic_has_no_rule

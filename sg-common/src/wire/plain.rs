@@ -22,7 +22,7 @@ const FRAGMENTED: u16 = 0x3fff;
 /// Reads a plain frame. `None`: it is not, and nothing has been read.
 #[inline(always)]
 pub(super) fn parse<C: Cursor>(cursor: &C) -> Option<Packet> {
-    let ethernet = cursor.look_at_start(ETHERNET + IPV4 + l4::SHORT_HEADER)?;
+    let ethernet = cursor.look_at_start(ETHERNET)?;
     match ethernet.u16(12) {
         eth::IPV4 => ipv4(cursor),
         eth::IPV6 => ipv6(cursor),
@@ -32,7 +32,7 @@ pub(super) fn parse<C: Cursor>(cursor: &C) -> Option<Packet> {
 
 #[inline(always)]
 fn ipv4<C: Cursor>(cursor: &C) -> Option<Packet> {
-    let frame = cursor.look_at_start(ETHERNET + IPV4 + l4::SHORT_HEADER)?;
+    let frame = cursor.look_at_start(ETHERNET + IPV4)?;
     let length = usize::from(frame.u16(16));
     let is_plain = frame.u8(14) == IPV4_PLAIN && frame.u16(20) & FRAGMENTED == 0;
     let (source, destination) = (Addr::v4(frame.u32(26)), Addr::v4(frame.u32(30)));
@@ -45,7 +45,7 @@ fn ipv4<C: Cursor>(cursor: &C) -> Option<Packet> {
 
 #[inline(always)]
 fn ipv6<C: Cursor>(cursor: &C) -> Option<Packet> {
-    let frame = cursor.look_at_start(ETHERNET + IPV6 + l4::SHORT_HEADER)?;
+    let frame = cursor.look_at_start(ETHERNET + IPV6)?;
     let source = Addr::v6(frame.u64(22), frame.u64(30));
     let destination = Addr::v6(frame.u64(38), frame.u64(46));
     let is_plain = frame.u8(14) >> 4 == 6 && source != Addr::UNSPECIFIED_V6;
@@ -85,7 +85,7 @@ fn transport<C: Cursor>(cursor: &C, at: usize, length: usize, ends: Ends) -> Opt
         ..Packet::default()
     };
     match Protocol(start.u8(protocol_at)) {
-        Protocol::TCP => {
+        Protocol::TCP if length >= l4::TCP_HEADER => {
             let frame = cursor.look_at_start(at + l4::TCP_HEADER)?;
             let headers = usize::from(frame.u8(at + 12) >> 4) * 4;
             let flags = frame.u8(at + 13);
@@ -105,7 +105,7 @@ fn transport<C: Cursor>(cursor: &C, at: usize, length: usize, ends: Ends) -> Opt
             packet.payload = (length - headers) as u32;
             packet.tcp_flags = flags;
         }
-        Protocol::UDP => {
+        Protocol::UDP if length >= l4::SHORT_HEADER => {
             let frame = cursor.look_at_start(at + l4::SHORT_HEADER)?;
             let stated = usize::from(frame.u16(at + 4));
             if stated < l4::SHORT_HEADER || stated > length {
