@@ -11,7 +11,7 @@ use sg_common::{
     abi::{self, Control},
     decide::{Hook, Tables, decide},
     flow::{
-        Bucket, Entry, FlowKey, FlowState, Origin, SLOTS,
+        Bucket, Entry, FlowKey, FlowState, Origin, SLOTS, Tail,
         table::{Context, Memory, Opening, insert},
     },
     image,
@@ -286,6 +286,7 @@ const NOW: u32 = 1000;
 struct Scratch {
     bucket: Bucket,
     entries: [Entry; SLOTS as usize],
+    tails: [Tail; SLOTS as usize],
     unlocks: Unlocks,
 }
 
@@ -296,6 +297,10 @@ impl Memory for Scratch {
 
     fn entry(&self, index: u32) -> Option<&Entry> {
         self.entries.get(index as usize)
+    }
+
+    fn tail(&self, index: u32) -> Option<&Tail> {
+        self.tails.get(index as usize)
     }
 
     fn unlocks(&self) -> Option<&Unlocks> {

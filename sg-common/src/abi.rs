@@ -15,7 +15,7 @@ use crate::{
 /// The version of everything in this module, of [`crate::flow`], [`crate::image`], [`crate::unlock`]
 /// and [`crate::audited`]. Flows have a version of their own beside it, [`crate::flow::FLOW_LAYOUT`], and
 /// outlive a change of this one alone.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Map names, as in the object and as pinned.
 pub mod map {
@@ -29,6 +29,8 @@ pub mod map {
     pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
     /// [`crate::flow::Entry`]: sixteen for each bucket.
     pub const FLOW_ENTRIES: &str = "FLOW_ENTRIES";
+    /// [`crate::flow::Tail`]: one for each entry.
+    pub const FLOW_TAILS: &str = "FLOW_TAILS";
     /// [`crate::flow::Datagram`]: [`crate::flow::datagram::DATAGRAMS`] places.
     pub const DATAGRAMS: &str = "DATAGRAMS";
     /// [`super::Counter`] per CPU, by [`super::counter_index`].
@@ -46,12 +48,13 @@ pub mod map {
     pub const AUDITED: &str = "AUDITED";
 
     /// Every map.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         CONTROL,
         ATTACHMENTS,
         IMAGE,
         FLOW_BUCKETS,
         FLOW_ENTRIES,
+        FLOW_TAILS,
         DATAGRAMS,
         COUNTERS,
         RULE_COUNTERS,

@@ -8,6 +8,7 @@ use crate::{
     tuple::{Direction, Protocol},
 };
 
+mod count;
 pub mod datagram;
 mod entry;
 pub mod follow;
@@ -21,10 +22,11 @@ pub mod track;
 /// datagrams hold, of the keys and their hash, and of the tick that they are timed by. Whatever changes
 /// there changes this number, and the ABI version with it. One that changes otherwise goes on with the
 /// flows of the former.
-pub const FLOW_LAYOUT: u64 = 1;
+pub const FLOW_LAYOUT: u64 = 2;
 
+pub use count::Count;
 pub use datagram::Datagram;
-pub use entry::{Bucket, Entry, Life, Origin, SLOTS};
+pub use entry::{Bucket, Entry, Life, Origin, SLOTS, Tail};
 pub use state::{FlowState, Signal, Timeout};
 
 /// Identifies a flow, the same for both directions.
@@ -108,19 +110,74 @@ impl FlowKey {
         self.0[4] as u16
     }
 
+    /// What stands for this key in an entry and chooses its place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn short(self, keys: &[u64; 6]) -> ShortKey {
+        let (local, remote) = (self.local(), self.remote());
+        let Self([a, b, c, d, ports]) = self;
+        if local.is_v4() && remote.is_v4() {
+            let addresses = (local.v4_bits() as u64) << 32 | remote.v4_bits() as u64;
+            return ShortKey { ports, addresses, family: 0, sum: addresses.wrapping_mul(keys[0]) };
+        }
+        let sum = a
+            .wrapping_mul(keys[0])
+            .wrapping_add(b.wrapping_mul(keys[1]))
+            .wrapping_add(c.wrapping_mul(keys[2]))
+            .wrapping_add(d.wrapping_mul(keys[3]));
+        ShortKey { ports, addresses: sum, family: Life::IPV6, sum }
+    }
+
+    /// [`ShortKey::hash`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(self, keys: &[u64; 6]) -> u64 {
+        self.short(keys).hash(keys)
+    }
+
+    /// The words that are addresses: remote high and low, local high and low.
+    #[inline(always)]
+    #[must_use]
+    pub const fn addresses(self) -> [u64; 4] {
+        let Self([a, b, c, d, _]) = self;
+        [a, b, c, d]
+    }
+
+    /// The key of the flow that lies in an entry and what goes with it.
+    #[must_use]
+    pub fn of(entry: &Entry, tail: &Tail) -> Self {
+        let ports = entry.ports.load();
+        if Life(entry.life.load()).family() == Life::IPV6 {
+            let [a, b, c, d] = &tail.addresses;
+            return Self([a.load(), b.load(), c.load(), d.load(), ports]);
+        }
+        let addresses = entry.addresses.load();
+        let (local, remote) = (Addr::v4((addresses >> 32) as u32), Addr::v4(addresses as u32));
+        Self([remote.hi(), remote.lo(), local.hi(), local.lo(), ports])
+    }
+}
+
+/// A key as an entry has it: of an IPv4 flow all of it; of an IPv6 flow a mixture of the addresses, so
+/// that the tail is read only where it agrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortKey {
+    /// The last word of the key.
+    pub ports: u64,
+    /// Local and remote address of IPv4, or the mixture.
+    pub addresses: u64,
+    /// [`Life::IPV6`], or 0.
+    pub family: u64,
+    sum: u64,
+}
+
+impl ShortKey {
     /// A keyed hash: a sum of products, whose high bits are universal, then mixed downwards.
     ///
     /// Without the keys nobody can aim flows at one bucket.
     #[inline(always)]
     #[must_use]
     pub const fn hash(self, keys: &[u64; 6]) -> u64 {
-        let Self([a, b, c, d, e]) = self;
-        let mut hash = keys[5];
-        hash = hash.wrapping_add(a.wrapping_mul(keys[0]));
-        hash = hash.wrapping_add(b.wrapping_mul(keys[1]));
-        hash = hash.wrapping_add(c.wrapping_mul(keys[2]));
-        hash = hash.wrapping_add(d.wrapping_mul(keys[3]));
-        hash = hash.wrapping_add(e.wrapping_mul(keys[4]));
+        let mut hash = keys[5].wrapping_add(self.sum).wrapping_add(self.ports.wrapping_mul(keys[4]));
         hash ^= hash >> 32;
         hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
         hash ^ hash >> 32

@@ -21,11 +21,37 @@ impl Word {
     }
 }
 
+/// A shared half of a word, for two numbers that different CPUs keep.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Half(HalfCell);
+
+#[cfg(not(target_arch = "bpf"))]
+type HalfCell = core::sync::atomic::AtomicU32;
+/// The target has no name for an atomic of this size, and needs none: loads and stores are single.
+#[cfg(target_arch = "bpf")]
+type HalfCell = core::cell::UnsafeCell<u32>;
+
 #[cfg(not(target_arch = "bpf"))]
 mod host {
     use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-    use super::Word;
+    use super::{Half, Word};
+
+    impl Half {
+        /// The value now. Orders nothing.
+        #[inline(always)]
+        #[must_use]
+        pub fn load(&self) -> u32 {
+            self.0.load(Relaxed)
+        }
+
+        /// Sets the value. Orders nothing.
+        #[inline(always)]
+        pub fn store(&self, value: u32) {
+            self.0.store(value, Relaxed);
+        }
+    }
 
     impl Word {
         /// The value now. Orders nothing.
@@ -52,7 +78,27 @@ mod host {
 #[cfg(target_arch = "bpf")]
 #[expect(unsafe_code, reason = "the target's atomics have no safe form")]
 mod bpf {
-    use super::Word;
+    use super::{Half, Word};
+
+    // SAFETY: it is read and written by single accesses alone.
+    unsafe impl Sync for Half {}
+
+    impl Half {
+        /// The value now. Orders nothing.
+        #[inline(always)]
+        #[must_use]
+        pub fn load(&self) -> u32 {
+            // SAFETY: a reference is a valid, aligned pointer.
+            unsafe { core::ptr::read_volatile(self.0.get()) }
+        }
+
+        /// Sets the value. Orders nothing.
+        #[inline(always)]
+        pub fn store(&self, value: u32) {
+            // SAFETY: a reference is a valid, aligned pointer, and the half is shared on purpose.
+            unsafe { core::ptr::write_volatile(self.0.get(), value) }
+        }
+    }
 
     impl Word {
         /// The value now. Orders nothing.

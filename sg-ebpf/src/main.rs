@@ -13,6 +13,7 @@
 )]
 
 mod cursor;
+mod image;
 mod maps;
 mod report;
 
@@ -31,7 +32,8 @@ use sg_common::{
 
 use crate::{
     cursor::{FrameSource, read_packet, read_whole},
-    maps::{Flows, Image},
+    image::Image,
+    maps::Flows,
 };
 
 /// TCX: the next program decides; clsact knows it as "continue with the next filter".

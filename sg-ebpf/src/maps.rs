@@ -1,6 +1,5 @@
-//! Every map, and the typed ways to read them.
+//! The maps but for the image, and the typed ways to read them.
 
-use crate::cursor::opaque;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
@@ -11,11 +10,9 @@ use sg_common::{
     abi::{
         self, ATTACHMENT_PROBES, ATTACHMENT_SLOTS, Attachment, Control, Counter, RuleCounter, attachment_slot,
     },
-    addr::Addr,
     audited::{self, ENTRIES, Seen},
-    decide::network::{self, AnswerBits, Network},
     flow::{
-        Bucket, Datagram, Entry,
+        Bucket, Datagram, Entry, Tail,
         datagram::{self, Claimed, DATAGRAMS as PLACES, Judged},
         follow::{self, Step},
         identity::Way,
@@ -23,10 +20,8 @@ use sg_common::{
         table::{self, Context, Memory, Place},
         track::{self, Terms, Tracked},
     },
-    image::{self, CHUNK_NODES, Chunk, Node, Nodes},
     unlock::{self, Unlocks},
-    verdict::DropReason,
-    wire::{Packet, Payload, ReadingBits, Unreadable},
+    wire::{Packet, ReadingBits, Unreadable},
 };
 
 // Sizes are the smallest that make sense; the loader sets the ones that are wanted.
@@ -38,13 +33,13 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static ATTACHMENTS: Array<Attachment> = Array::with_max_entries(ATTACHMENT_SLOTS, 0);
 
 #[map]
-static IMAGE: Array<Chunk> = Array::with_max_entries(2, BPF_F_MMAPABLE);
-
-#[map]
 static FLOW_BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 static FLOW_ENTRIES: Array<Entry> = Array::with_max_entries(16, BPF_F_MMAPABLE);
+
+#[map]
+static FLOW_TAILS: Array<Tail> = Array::with_max_entries(16, BPF_F_MMAPABLE);
 
 #[map]
 static DATAGRAMS: Array<Datagram> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
@@ -113,89 +108,6 @@ pub(crate) fn attachment(ifindex: u32) -> Option<Attachment> {
     None
 }
 
-/// The buffer of the image map that is in force. Its first chunk is looked up once, and the nodes in
-/// it, which are all of most images, are then only an offset away.
-#[derive(Clone, Copy)]
-pub(crate) struct Image {
-    chunk: u32,
-    first: &'static Chunk,
-}
-
-impl Image {
-    #[inline(always)]
-    pub(crate) fn new(control: &Control, state: u64) -> Option<Self> {
-        /// No map is so large: the image cannot be read, since there is none.
-        const NOWHERE: u32 = 1 << 31;
-        let chunk = if Control::buffer(state) == 0 { 0 } else { control.buffer_nodes / CHUNK_NODES };
-        Self::at(if state == 0 { NOWHERE } else { chunk })
-    }
-
-    #[inline(always)]
-    fn at(chunk: u32) -> Option<Self> {
-        IMAGE.get(chunk).map(|first| Self { chunk, first })
-    }
-}
-
-impl Image {
-    /// A node of the first chunk.
-    #[inline(always)]
-    fn near(&self, index: u32) -> Option<&'static Node> {
-        // Compared as it is used: the verifier bounds the register that it sees compared.
-        let index = opaque(index as usize);
-        if index < CHUNK_NODES as usize { self.first.get(index) } else { None }
-    }
-}
-
-/// An image as the functions see it that search it.
-struct Whole(Image);
-
-impl Nodes for Whole {
-    #[inline(always)]
-    fn node(&self, index: u32) -> Option<&Node> {
-        let Self(image) = self;
-        if let Some(node) = image.near(index) {
-            return Some(node);
-        }
-        let chunk = IMAGE.get(image.chunk.wrapping_add(index / CHUNK_NODES))?;
-        chunk.get((index % CHUNK_NODES) as usize)
-    }
-
-    #[inline(always)]
-    fn class_of(&self, set: u32, address: Addr) -> u64 {
-        image_class(self.0.chunk, set, address.hi(), address.lo())
-    }
-
-    #[inline(always)]
-    fn key_v6(&self, keys: u32, key_nodes: u32, half: u64) -> u32 {
-        image_key_v6(self.0.chunk, keys, key_nodes, half)
-    }
-}
-
-impl Nodes for Image {
-    /// The programs themselves read the records of zones alone, which lie at the beginning.
-    #[inline(always)]
-    fn node(&self, index: u32) -> Option<&Node> {
-        self.near(index)
-    }
-
-    #[inline(always)]
-    fn class_of(&self, set: u32, address: Addr) -> u64 {
-        image_class(self.chunk, set, address.hi(), address.lo())
-    }
-
-    #[inline(always)]
-    fn answer(&self, set: u32, address: Addr, selector: u32) -> u64 {
-        image_answer(self.chunk, set, address.hi(), address.lo(), selector)
-    }
-}
-
-impl Network for Image {
-    #[inline(always)]
-    fn network(&self, packet: &Packet, payload: Payload, way: Way) -> AnswerBits {
-        AnswerBits(image_network(packet, self.chunk, payload.0.into(), way.to_bits()))
-    }
-}
-
 /// The flow maps.
 pub(crate) struct Flows;
 
@@ -208,6 +120,11 @@ impl Memory for Flows {
     #[inline(always)]
     fn entry(&self, index: u32) -> Option<&Entry> {
         FLOW_ENTRIES.get(index)
+    }
+
+    #[inline(always)]
+    fn tail(&self, index: u32) -> Option<&Tail> {
+        FLOW_TAILS.get(index)
     }
 
     #[inline(always)]
@@ -244,9 +161,7 @@ impl Memory for Flows {
         admission: Admission,
         bytes: u64,
     ) -> bool {
-        let Admission { rule, generation } = admission;
-        let way_and_rule = u64::from(way.to_bits()) | u64::from(rule) << 32;
-        flow_enter(packet, way_and_rule, generation, bytes) != 0
+        flow_enter(packet, way_and_rule(way, admission), admission.generation, bytes) != 0
     }
 
     #[inline(always)]
@@ -264,19 +179,17 @@ impl Memory for Flows {
         admission: Admission,
         bytes: u64,
     ) -> bool {
-        let Admission { rule, generation } = admission;
-        let way_and_rule = u64::from(way.to_bits()) | u64::from(rule) << 32;
-        flow_write(place.0, packet, way_and_rule, generation, bytes) != 0
+        flow_write(place.0, packet, way_and_rule(way, admission), admission.generation, bytes) != 0
     }
 
     #[inline(always)]
-    fn rank(&self, _context: &Context<'_>, index: u32) -> u64 {
-        flow_rank(index)
+    fn rank(&self, _context: &Context<'_>, slot: u32) -> u64 {
+        flow_rank(slot)
     }
 
     #[inline(always)]
-    fn claim(&self, _context: &Context<'_>, index: u32, tag: u64) -> Place {
-        Place(flow_claim(index, tag))
+    fn claim(&self, _context: &Context<'_>, slot: u32, tag: u64) -> Place {
+        Place(flow_claim(slot, tag))
     }
 
     #[inline(always)]
@@ -307,45 +220,20 @@ impl Memory for Flows {
     }
 }
 
+/// A way and the rule that admits what goes it, in one register.
+#[inline(always)]
+fn way_and_rule(way: Way, admission: Admission) -> u64 {
+    u64::from(way.to_bits()) | u64::from(admission.rule) << 32
+}
+
+/// What [`way_and_rule`] was made of.
+#[inline(always)]
+fn admitted(way_and_rule: u64, generation: u64) -> (Way, Admission) {
+    (Way::from_bits(way_and_rule as u32), Admission { rule: (way_and_rule >> 32) as u32, generation })
+}
+
 // Global functions of plain numbers, or of a packet besides: the verifier judges each once, by itself, whatever the state
 // in which it is called. As part of their callers they would be judged anew on every path.
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn image_class(chunk: u32, set: u32, high: u64, low: u64) -> u64 {
-    match Image::at(chunk) {
-        Some(image) => image::class_of(&Whole(image), set, Addr::v6(high, low)),
-        None => image::CORRUPT,
-    }
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn image_answer(chunk: u32, set: u32, high: u64, low: u64, selector: u32) -> u64 {
-    match Image::at(chunk) {
-        Some(image) => image::answer(&Whole(image), set, Addr::v6(high, low), selector),
-        None => image::CORRUPT,
-    }
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn image_key_v6(chunk: u32, keys: u32, key_nodes: u32, half: u64) -> u32 {
-    match Image::at(chunk) {
-        Some(image) => image::key_v6(&Whole(image), keys, key_nodes, half),
-        None => image::NO_KEY,
-    }
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn image_network(packet: *const Packet, chunk: u32, payload: u32, way: u32) -> u32 {
-    // SAFETY: callers pass a reference. The verifier takes it for a pointer that may be null.
-    let (Some(packet), Some(image)) = (unsafe { packet.as_ref() }, Image::at(chunk)) else {
-        return AnswerBits::pack(Err(DropReason::PolicyUnavailable)).0;
-    };
-    network::answer(&Whole(image), packet, Payload(payload as u16), Way::from_bits(way)).0
-}
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -374,8 +262,7 @@ extern "C" fn flow_enter(packet: *const Packet, way_and_rule: u64, generation: u
     let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
         return 0;
     };
-    let way = Way::from_bits(way_and_rule as u32);
-    let admission = Admission { rule: (way_and_rule >> 32) as u32, generation };
+    let (way, admission) = admitted(way_and_rule, generation);
     open::enter(&Flows, &context(control), packet, way, admission, bytes).into()
 }
 
@@ -402,23 +289,22 @@ extern "C" fn flow_write(
     let (Some(control), Some(packet)) = (control(), unsafe { packet.as_ref() }) else {
         return 0;
     };
-    let way = Way::from_bits(way_and_rule as u32);
-    let admission = Admission { rule: (way_and_rule >> 32) as u32, generation };
+    let (way, admission) = admitted(way_and_rule, generation);
     open::write(&Flows, &context(control), Place(place), packet, way, admission, bytes).into()
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_rank(index: u32) -> u64 {
+extern "C" fn flow_rank(slot: u32) -> u64 {
     let Some(control) = control() else { return 0 };
-    table::rank(&Flows, &context(control), index)
+    table::rank(&Flows, &context(control), slot)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_claim(index: u32, tag: u64) -> u64 {
+extern "C" fn flow_claim(slot: u32, tag: u64) -> u64 {
     let Some(control) = control() else { return Place::NOWHERE.0 };
-    table::claim(&Flows, &context(control), index, tag).0
+    table::claim(&Flows, &context(control), slot, tag).0
 }
 
 #[unsafe(no_mangle)]

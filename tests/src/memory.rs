@@ -5,7 +5,7 @@ use sg_common::{
     abi::{self, Control},
     decide::{Hook, Outcome, Tables, decide},
     flow::{
-        Bucket, Datagram, Entry, SLOTS,
+        Bucket, Datagram, Entry, SLOTS, Tail,
         datagram::DATAGRAMS,
         table::{Context, Memory},
     },
@@ -24,7 +24,7 @@ pub const HASH_KEYS: [u64; 6] = [
     0xe703_7ed1_a0b4_28db,
 ];
 
-/// Words of an entry.
+/// Words of an entry, and of its tail.
 pub const ENTRY_WORDS: usize = size_of::<Entry>() / 8;
 
 /// Flow buckets and entries, and what first fragments told, on the heap.
@@ -32,6 +32,7 @@ pub const ENTRY_WORDS: usize = size_of::<Entry>() / 8;
 pub struct Heap {
     buckets: Vec<Bucket>,
     entries: Vec<Entry>,
+    tails: Vec<Tail>,
     datagrams: Vec<Datagram>,
     unlocks: Unlocks,
 }
@@ -43,6 +44,7 @@ impl Heap {
         Self {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             entries: (0..buckets * SLOTS).map(|_| Entry::default()).collect(),
+            tails: (0..buckets * SLOTS).map(|_| Tail::default()).collect(),
             datagrams: (0..DATAGRAMS).map(|_| Datagram::default()).collect(),
             unlocks: Unlocks::default(),
         }
@@ -62,6 +64,12 @@ impl Heap {
         &self.entries
     }
 
+    /// What goes with each entry.
+    #[must_use]
+    pub fn tails(&self) -> &[Tail] {
+        &self.tails
+    }
+
     /// Every place for what a first fragment told.
     #[must_use]
     pub fn datagrams(&self) -> &[Datagram] {
@@ -71,14 +79,34 @@ impl Heap {
 
 /// The words of an entry, in the order in memory.
 #[must_use]
-pub fn words_of(entry: &Entry) -> [&Word; ENTRY_WORDS] {
-    let Entry { life, origin, key, opening, packets, bytes, next_sequence, reserved } = entry;
-    let [k0, k1, k2, k3, k4] = key;
-    let [p0, p1] = packets;
-    let [b0, b1] = bytes;
-    let [n0, n1] = next_sequence;
-    let [r0, r1] = reserved;
-    [life, origin, k0, k1, k2, k3, k4, opening, p0, p1, b0, b1, n0, n1, r0, r1]
+pub fn words_of(entry: &Entry) -> [u64; ENTRY_WORDS] {
+    let Entry { life, origin, ports, addresses, opening, next_sequence, counts } = entry;
+    let [sent, heard] = next_sequence.each_ref().map(|half| u64::from(half.load()));
+    let [first, second] = counts;
+    let [life, origin, ports, addresses, opening, first, second] =
+        [life, origin, ports, addresses, opening, first, second].map(Word::load);
+    [life, origin, ports, addresses, opening, heard << 32 | sent, first, second]
+}
+
+/// Writes the words of an entry.
+pub fn write_entry(entry: &Entry, words: [u64; ENTRY_WORDS]) {
+    let [life, origin, ports, addresses, opening, sequences, first, second] = words;
+    entry.life.store(life);
+    entry.origin.store(origin);
+    entry.ports.store(ports);
+    entry.addresses.store(addresses);
+    entry.opening.store(opening);
+    entry.next_sequence[0].store(sequences as u32);
+    entry.next_sequence[1].store((sequences >> 32) as u32);
+    entry.counts[0].store(first);
+    entry.counts[1].store(second);
+}
+
+/// The words of an entry's tail, in the order in memory.
+#[must_use]
+pub const fn words_of_tail(tail: &Tail) -> [&Word; ENTRY_WORDS] {
+    let Tail { addresses: [a0, a1, a2, a3], packets: [p0, p1], bytes: [b0, b1] } = tail;
+    [a0, a1, a2, a3, p0, p1, b0, b1]
 }
 
 /// The words of a datagram's place, in the order in memory.
@@ -107,6 +135,10 @@ impl Memory for Heap {
 
     fn entry(&self, index: u32) -> Option<&Entry> {
         self.entries.get(index as usize)
+    }
+
+    fn tail(&self, index: u32) -> Option<&Tail> {
+        self.tails.get(index as usize)
     }
 
     fn datagram(&self, index: u32) -> Option<&Datagram> {

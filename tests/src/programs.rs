@@ -63,6 +63,7 @@ impl Programs {
             .map_max_entries(map::IMAGE, sizes.nodes.div_ceil(CHUNK_NODES) * 2)
             .map_max_entries(map::FLOW_BUCKETS, sizes.buckets)
             .map_max_entries(map::FLOW_ENTRIES, sizes.buckets * SLOTS)
+            .map_max_entries(map::FLOW_TAILS, sizes.buckets * SLOTS)
             .map_max_entries(map::COUNTERS, 2 * COUNTER_SLOTS)
             .map_max_entries(map::RULE_COUNTERS, sizes.rules.max(1))
             .map_max_entries(map::EVENTS, 4096);

@@ -28,7 +28,8 @@ use super::{
 pub(crate) const NAME: &str = "FLOW_BASIS";
 
 /// The maps that flows consist of.
-pub(crate) const MAPS: [&str; 4] = [map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::DATAGRAMS, NAME];
+pub(crate) const MAPS: [&str; 5] =
+    [map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::FLOW_TAILS, map::DATAGRAMS, NAME];
 
 /// The words of a [`Basis`].
 pub(crate) type Words = [u64; 8];

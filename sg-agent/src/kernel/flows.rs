@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sg_common::{
     abi::Control,
     flow::{
-        Bucket, Datagram, Entry, FlowKey, FlowState, Life, Origin,
-        table::{Context, Memory, Opening, find, insert},
+        Bucket, Datagram, Entry, FlowKey, FlowState, Life, Origin, Tail,
+        table::{Context, Memory, Opening, counted, find, insert},
     },
     tuple::{Direction, Protocol, Selector, Table},
 };
@@ -38,10 +38,27 @@ pub struct FlowView {
     pub bytes: [u64; 2],
 }
 
+/// Where the flows of a set lie.
+pub(crate) struct Entries {
+    entries: Mapping<Entry>,
+    tails: Mapping<Tail>,
+}
+
+impl Entries {
+    /// As many tails as entries.
+    pub(super) const fn new(entries: Mapping<Entry>, tails: Mapping<Tail>) -> Self {
+        Self { entries, tails }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Entry, &Tail)> {
+        self.entries.all().iter().zip(self.tails.all())
+    }
+}
+
 /// The table of a set.
 pub(crate) struct Flows<'a> {
     buckets: &'a Mapping<Bucket>,
-    entries: &'a Mapping<Entry>,
+    entries: &'a Entries,
     datagrams: &'a Mapping<Datagram>,
     control: Control,
 }
@@ -52,13 +69,17 @@ impl Memory for Flows<'_> {
     }
 
     fn entry(&self, index: u32) -> Option<&Entry> {
-        self.entries.get(index)
+        self.entries.entries.get(index)
+    }
+
+    fn tail(&self, index: u32) -> Option<&Tail> {
+        self.entries.tails.get(index)
     }
 }
 
 impl Set {
     /// The flow table, by its [entries](Self::entries).
-    pub(crate) fn flows<'a>(&'a self, entries: &'a Mapping<Entry>) -> Flows<'a> {
+    pub(crate) fn flows<'a>(&'a self, entries: &'a Entries) -> Flows<'a> {
         let Self { buckets, datagrams, .. } = self;
         Flows { buckets, entries, datagrams, control: self.control().load() }
     }
@@ -77,12 +98,13 @@ impl<'a> Flows<'a> {
     /// Every live flow.
     pub(crate) fn iter(&self, now: u32) -> impl Iterator<Item = FlowView> + use<'a> {
         let timeouts = self.control.timeouts;
-        self.entries.all().iter().filter_map(move |entry| view(entry, now, &timeouts))
+        self.entries.iter().filter_map(move |(entry, tail)| view(entry, tail, now, &timeouts))
     }
 
     /// The live flow of a key.
     pub(crate) fn find(&self, key: &FlowKey, now: u32) -> Option<FlowView> {
-        view(find(self, &self.context(now), key)?.entry, now, &self.control.timeouts)
+        let found = find(self, &self.context(now), key)?;
+        view(found.entry, self.tail(found.place.index())?, now, &self.control.timeouts)
     }
 
     /// Enters an open socket's flow, unless it is there. Tells whether it went in.
@@ -112,9 +134,9 @@ impl<'a> Flows<'a> {
     /// The tags stay: a free slot with a tag costs a lookup one look more, and is taken once its
     /// bucket has none without.
     pub(crate) fn forget_zones(&self, zones: &BTreeSet<u32>) {
-        for entry in self.entries.all() {
+        for (entry, tail) in self.entries.iter() {
             let life = Life(entry.life.load());
-            if life.state().is_some() && zones.contains(&key_of(entry).zone()) {
+            if life.state().is_some() && zones.contains(&FlowKey::of(entry, tail).zone()) {
                 // Should the slot change hands at this moment, this does nothing to the new flow.
                 entry.life.exchange(life.0, life.freed().0);
             }
@@ -125,18 +147,15 @@ impl<'a> Flows<'a> {
     }
 }
 
-fn key_of(entry: &Entry) -> FlowKey {
-    FlowKey(std::array::from_fn(|index| entry.key[index].load()))
-}
-
 /// An entry as a live flow, or `None` if it is none or changes hands while it is read.
-fn view(entry: &Entry, now: u32, timeouts: &[u32; 8]) -> Option<FlowView> {
+fn view(entry: &Entry, tail: &Tail, now: u32, timeouts: &[u32; 8]) -> Option<FlowView> {
     let life = Life(entry.life.load());
     let state = life.state()?;
     if life.is_expired(state, now, timeouts) {
         return None;
     }
-    let key = key_of(entry);
+    let key = FlowKey::of(entry, tail);
+    let counted = counted(entry, tail);
     let origin = Origin(entry.origin.load());
     let opening = entry.opening.load();
     let view = FlowView {
@@ -148,8 +167,8 @@ fn view(entry: &Entry, now: u32, timeouts: &[u32; 8]) -> Option<FlowView> {
         selector: Selector::from_bits((opening >> 32) as u32),
         opened: opening as u32,
         seen: life.seen(),
-        packets: std::array::from_fn(|index| entry.packets[index].load()),
-        bytes: std::array::from_fn(|index| entry.bytes[index].load()),
+        packets: counted.map(|(packets, _)| packets),
+        bytes: counted.map(|(_, bytes)| bytes),
     };
     let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
     is_same.then_some(view)

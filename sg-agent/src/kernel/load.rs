@@ -66,7 +66,7 @@ impl MapSizes {
         }
     }
 
-    fn entries(&self) -> Result<[(&'static str, u32); 6], KernelError> {
+    fn entries(&self) -> Result<[(&'static str, u32); 7], KernelError> {
         let fits = |what, count: u64| {
             u32::try_from(count).map_err(|_| KernelError::TooLarge {
                 what,
@@ -74,10 +74,12 @@ impl MapSizes {
                 limit: u32::MAX.into(),
             })
         };
+        let flows = fits("the number of flows", u64::from(self.buckets) * u64::from(SLOTS))?;
         Ok([
             (map::IMAGE, self.buffer_nodes / CHUNK_NODES * 2),
             (map::FLOW_BUCKETS, self.buckets),
-            (map::FLOW_ENTRIES, fits("the number of flows", u64::from(self.buckets) * u64::from(SLOTS))?),
+            (map::FLOW_ENTRIES, flows),
+            (map::FLOW_TAILS, flows),
             (
                 map::COUNTERS,
                 fits("the number of counters", u64::from(self.zones) * 2 * u64::from(COUNTER_SLOTS))?,

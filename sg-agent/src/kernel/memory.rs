@@ -17,7 +17,7 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use sg_common::{
     abi::Control,
-    flow::{Bucket, Datagram, Entry},
+    flow::{Bucket, Datagram, Entry, Tail},
     image::Node,
     unlock::Unlocks,
 };
@@ -32,8 +32,10 @@ pub(crate) unsafe trait Shared {}
 
 // SAFETY: it is made of atomic 64-bit words.
 unsafe impl Shared for Bucket {}
-// SAFETY: it is made of atomic 64-bit words.
+// SAFETY: it is made of atomic 64-bit words and halves of them.
 unsafe impl Shared for Entry {}
+// SAFETY: it is made of atomic 64-bit words.
+unsafe impl Shared for Tail {}
 // SAFETY: it is made of atomic 64-bit words.
 unsafe impl Shared for Datagram {}
 // SAFETY: it is made of atomic 64-bit words.

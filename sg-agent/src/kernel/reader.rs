@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use sg_common::{
     abi::{Control, RuleCounter, TICK_SHIFT},
-    flow::{Entry, FlowKey},
+    flow::FlowKey,
 };
 
 use super::{
     Attached, DropEvents, FlowView, KernelError, Paths, ZoneCounters, clock,
+    flows::Entries,
     hooks::{self, Depth},
-    memory::Mapping,
     pins::{CURRENT, Pins},
     set::Set,
 };
@@ -24,7 +24,7 @@ pub struct Reader {
     pins: Pins,
     set: Set,
     /// The flows of the set.
-    entries: Mapping<Entry>,
+    entries: Entries,
     /// A moment and its tick.
     tick: (Instant, u32),
 }

@@ -16,7 +16,7 @@ use aya::{
 use sg_common::{
     abi::{ATTACHMENT_SLOTS, Attachment, COUNTER_SLOTS, Control, Counter, RuleCounter, map, program},
     audited::{Key, Seen},
-    flow::{Bucket, Datagram, Entry, SLOTS, datagram::DATAGRAMS},
+    flow::{Bucket, Datagram, Entry, SLOTS, Tail, datagram::DATAGRAMS},
     image::{CHUNK_NODES, Chunk},
     unlock::Unlocks,
 };
@@ -26,6 +26,7 @@ use super::{
     attachment::HookKind,
     basis,
     basis::BasisMap,
+    flows::Entries,
     memory::{Mapping, SharedControl, SharedNode},
     pins::read_fact,
     syscall,
@@ -82,6 +83,7 @@ pub(crate) struct Set {
     image_nodes: u32,
     pub(crate) buckets: Mapping<Bucket>,
     entries: MapData,
+    tails: MapData,
     entry_count: u32,
     pub(crate) datagrams: Mapping<Datagram>,
     pub(crate) basis: BasisMap,
@@ -133,12 +135,14 @@ impl Set {
         let (image, chunks) = open_map::<Chunk>(&folder, map::IMAGE, MapType::Array)?;
         let (buckets, bucket_count) = mapped::<Bucket, _>(&folder, map::FLOW_BUCKETS)?;
         let (entries, entry_count) = open_map::<Entry>(&folder, map::FLOW_ENTRIES, MapType::Array)?;
+        let (tails, tail_count) = open_map::<Tail>(&folder, map::FLOW_TAILS, MapType::Array)?;
         let (datagrams, datagram_count) = mapped::<Datagram, _>(&folder, map::DATAGRAMS)?;
         let (attachments, slots) = open_map::<Attachment>(&folder, map::ATTACHMENTS, MapType::Array)?;
         let (basis, _) = open_map::<basis::Words>(&folder, basis::NAME, MapType::Array)?;
         let (unlocks, _) = mapped::<Unlocks, _>(&folder, map::UNLOCKS)?;
         let (events, _) = open_map::<()>(&folder, map::EVENTS, MapType::RingBuf)?;
         if entry_count != bucket_count.saturating_mul(SLOTS)
+            || tail_count != entry_count
             || !bucket_count.is_power_of_two()
             || slots != ATTACHMENT_SLOTS
             || datagram_count != DATAGRAMS
@@ -146,7 +150,7 @@ impl Set {
             return Err(KernelError::Foreign {
                 object: folder.display().to_string(),
                 detail: format!(
-                    "{bucket_count} buckets, {entry_count} entries, {slots} attachment slots, \
+                    "{bucket_count} buckets, {entry_count} entries, {tail_count} tails, {slots} attachment slots, \
                      {datagram_count} datagrams"
                 ),
             });
@@ -161,6 +165,7 @@ impl Set {
             image_nodes: chunks.saturating_mul(CHUNK_NODES),
             buckets,
             entries,
+            tails,
             entry_count,
             datagrams,
             basis: BasisMap::of(basis)?,
@@ -216,10 +221,13 @@ impl Set {
     }
 
     /// The flows' entries, as long as what this gives is held.
-    pub(crate) fn entries(&self) -> Result<Mapping<Entry>, KernelError> {
-        Mapping::open(self.entries.fd().as_fd(), self.entry_count).map_err(|error| {
-            KernelError::system("map", map_path(&self.folder, map::FLOW_ENTRIES).display(), error)
-        })
+    pub(crate) fn entries(&self) -> Result<Entries, KernelError> {
+        let failed = |name, error| KernelError::system("map", map_path(&self.folder, name).display(), error);
+        let entries = Mapping::open(self.entries.fd().as_fd(), self.entry_count)
+            .map_err(|error| failed(map::FLOW_ENTRIES, error))?;
+        let tails = Mapping::open(self.tails.fd().as_fd(), self.entry_count)
+            .map_err(|error| failed(map::FLOW_TAILS, error))?;
+        Ok(Entries::new(entries, tails))
     }
 
     /// Zones that have counters.

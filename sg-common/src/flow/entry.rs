@@ -1,7 +1,12 @@
-//! How a flow lies in memory: a bucket of tags, and an entry of two cache lines.
+//! How a flow lies in memory: a bucket of tags, an entry of one cache line, and a tail.
 
 use super::FlowState;
-use crate::{shared::Word, tuple::Direction};
+#[cfg(doc)]
+use super::{Count, FlowKey};
+use crate::{
+    shared::{Half, Word},
+    tuple::Direction,
+};
 
 /// Slots in a bucket.
 pub const SLOTS: u32 = 16;
@@ -18,10 +23,9 @@ pub struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 32);
 
-/// One flow.
+/// One flow: all that its packets read and write, in one cache line.
 ///
-/// The first line identifies the flow and is read by every packet of it; the second counts. Who
-/// may write what, and how a reader knows that an entry has not changed hands under it, is told in
+/// Who may write what, and how a reader knows that an entry has not changed hands under it, is told in
 /// [`super::table`].
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -30,40 +34,70 @@ pub struct Entry {
     pub life: Word,
     /// An [`Origin`].
     pub origin: Word,
-    /// The words of a [`FlowKey`](super::FlowKey).
-    pub key: [Word; 5],
+    /// The last word of the [`FlowKey`]: zone, protocol and ports.
+    pub ports: Word,
+    /// IPv4: the local address in the high half, the remote one in the low. IPv6: a mixture of what the
+    /// [`Tail`] has.
+    pub addresses: Word,
     /// Bits 0–31: the tick at which the flow was opened; 32–47: the 16-bit value and 48–49: the
     /// table that the opening packet selected, which are judged again when the policy changes.
     pub opening: Word,
-    /// Packets, inbound and outbound. Exact while one CPU handles a direction.
-    pub packets: [Word; 2],
-    /// Bytes, inbound and outbound.
-    pub bytes: [Word; 2],
-    /// TCP: the 32-bit sequence number that follows what each direction has sent, inbound and
-    /// outbound; 0 for a direction not heard yet.
-    pub next_sequence: [Word; 2],
-    /// Fills the second line.
-    pub reserved: [Word; 2],
+    /// TCP: the sequence number that follows what each direction has sent, inbound and outbound; 0 for a
+    /// direction not heard yet.
+    pub next_sequence: [Half; 2],
+    /// A [`Count`] for each direction, inbound and outbound.
+    pub counts: [Word; 2],
 }
 
-const _: () = assert!(size_of::<Entry>() == 128, "an entry is two cache lines");
-const _: () = assert!(core::mem::offset_of!(Entry, packets) == 64, "counters lie in the second line");
+const _: () = assert!(size_of::<Entry>() == 64, "an entry is a cache line");
+
+/// What few packets of a flow need, at its entry's place in a map of its own: lines that are not read do not
+/// stand between those that are.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Tail {
+    /// IPv6: the words of the [`FlowKey`] that are addresses.
+    pub addresses: [Word; 4],
+    /// Packets, inbound and outbound, as [`Count`] tells.
+    pub packets: [Word; 2],
+    /// Bytes, inbound and outbound, likewise.
+    pub bytes: [Word; 2],
+}
+
+const _: () = assert!(size_of::<Tail>() == 64, "so is what goes with it");
 
 /// Whether a slot holds a flow, which incarnation, its state, and when it was last seen.
 ///
 /// Bits 0–31: the tick of a recent packet; 32–35: state number, 0 free, 1 being written;
-/// 36: the direction that opened it; 48–63: version, one more for each flow that the slot held.
+/// 36: the direction that opened it; 37: an IPv6 flow; 48–63: version, one more for each flow that the slot
+/// held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life(pub u64);
 
 impl Life {
     const BUSY: u64 = 1;
+    /// Marks the flows whose addresses are in their [`Tail`].
+    pub const IPV6: u64 = 1 << 37;
 
-    /// A live flow in a slot of this version.
+    /// A live IPv4 flow in a slot of this version.
     #[inline(always)]
     #[must_use]
     pub const fn new(version: u16, state: FlowState, opener: Direction, seen: u32) -> Self {
         Self((version as u64) << 48 | (opener as u64) << 36 | (state as u64) << 32 | seen as u64)
+    }
+
+    /// The same flow, of IPv6 where `family` is [`Self::IPV6`] and not 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_family(self, family: u64) -> Self {
+        Self(self.0 | family)
+    }
+
+    /// [`Self::IPV6`], or 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(self) -> u64 {
+        self.0 & Self::IPV6
     }
 
     /// The slot while its next flow is being written.
@@ -192,6 +226,11 @@ mod tests {
         assert_eq!((busy.0, busy.freed().0), (0xffff << 48 | 1 << 32, 0xffff << 48));
         assert_eq!(life.0, 0xfffe << 48 | 1 << 36 | 13 << 32 | 77);
         assert!(!life.is_busy() && !busy.freed().is_busy());
+        let wide = life.of_family(Life::IPV6);
+        assert_eq!((wide.0, wide.family(), life.family()), (life.0 | 1 << 37, 1 << 37, 0));
+        assert_eq!(life.of_family(0), life);
+        assert_eq!(wide.with(FlowState::Closing, 78), next.of_family(Life::IPV6), "it stays of its family");
+        assert_eq!((wide.busy_after(), wide.freed()), (busy, life.freed()));
         let inbound = Life::new(1, FlowState::RevokedTcp, Direction::Inbound, u32::MAX);
         assert_eq!((inbound.opener(), inbound.0), (Direction::Inbound, 1 << 48 | 14 << 32 | 0xffff_ffff));
     }

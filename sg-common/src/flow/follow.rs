@@ -55,7 +55,7 @@ pub fn follow<M: Memory + ?Sized>(
 ) -> bool {
     let Some(found) = Found::at(memory, place) else { return true };
     if bytes > 0 && !step.state.is_revoked() {
-        found.count(step.direction, bytes);
+        found.count(memory, step.direction, bytes);
     }
     // Another CPU's packet has moved it on since it was found: this one goes on from there. What the
     // policy has changed is left for the next packet to find.
@@ -112,8 +112,8 @@ fn advance_tcp(entry: &Entry, packet: &Packet, step: Step, opener: Direction) ->
         Direction::Inbound => (inbound, outbound),
         Direction::Outbound => (outbound, inbound),
     };
-    let sent = mine.load() as u32;
-    let heard = theirs.load() as u32;
+    let sent = mine.load();
+    let heard = theirs.load();
     let next = next_sequence(packet);
     let has_ack = flags & tcp_flag::ACK != 0;
     let is_near = (sent == 0 || is_near(next, sent))
@@ -131,7 +131,7 @@ fn advance_tcp(entry: &Entry, packet: &Packet, step: Step, opener: Direction) ->
     }
     // Wrapping distance: only what lies ahead moves the mark.
     if !is_reset && is_near && (sent == 0 || (next.wrapping_sub(sent) as i32) > 0) {
-        mine.store(next.into());
+        mine.store(next);
     }
     state.advance(Signal {
         from_opener: direction == opener,

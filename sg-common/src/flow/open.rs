@@ -66,7 +66,7 @@ pub fn open<M: Memory + ?Sized>(
         let begins_again = found.state.is_over() || (is_attempt && found.life.opener() == way.direction);
         if !begins_again {
             found.touch(found.state, context);
-            found.count(way.direction, bytes);
+            found.count(memory, way.direction, bytes);
             return Opened::KNOWN;
         }
         if memory.write(context, found.retake(), packet, way, admission, bytes) {
@@ -92,7 +92,7 @@ pub fn enter<M: Memory + ?Sized>(
     let key = way.key(packet);
     let place = table::settle(memory, context, &key);
     place != Place::NOWHERE
-        && table::write(memory, place, context.now, &key, &opening(packet, way, admission, bytes))
+        && table::write(memory, context, place, &key, &opening(packet, way, admission, bytes))
 }
 
 /// Writes the flow of `packet` into the busy slot at `place`. `false`: there is no such slot.
@@ -106,7 +106,7 @@ pub fn write<M: Memory + ?Sized>(
     admission: Admission,
     bytes: u64,
 ) -> bool {
-    table::write(memory, place, context.now, &way.key(packet), &opening(packet, way, admission, bytes))
+    table::write(memory, context, place, &way.key(packet), &opening(packet, way, admission, bytes))
 }
 
 /// What the flow begins with.

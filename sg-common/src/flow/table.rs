@@ -1,7 +1,10 @@
 //! The flow table: two-choice buckets of sixteen tagged slots, shared by all CPUs without a lock.
 //!
 //! A key hashes to two buckets and a 16-bit tag. A miss reads two half cache lines of tags and
-//! usually nothing else; a hit reads one entry more.
+//! usually nothing else; a hit reads one entry more, which is a cache line, and an IPv6 flow's tail.
+//!
+//! Entries do not lie bucket by bucket but by the slot's number in its bucket: as slots of low numbers are taken
+//! first, the entries of a table that is not full lie close together, and need fewer pages.
 //!
 //! # How CPUs share it
 //!
@@ -21,10 +24,11 @@
 //! [expendable](FlowState::is_expendable); else it fails. No established flow ever gives way, and
 //! none of this waits for a sweeper.
 
+mod found;
 mod room;
 
 use super::{
-    Bucket, Entry, FlowKey, FlowState, Life, Origin, SLOTS,
+    Bucket, Count, Entry, FlowKey, FlowState, Life, Origin, SLOTS, ShortKey, Tail,
     datagram::{self, Claimed, Datagram, Judged},
     follow::{self, Step},
     identity::Way,
@@ -37,14 +41,17 @@ use crate::{
     wire::{Packet, ReadingBits},
 };
 
+pub use found::{Found, counted};
 pub use room::{AT_ONCE, claim, rank, reserve, settle};
 
 /// Whoever holds the buckets and entries: maps in the kernel, slices in memory.
 pub trait Memory {
     /// Bucket number `index`.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
-    /// Entry number `index`: entry `16 * b + s` belongs to slot `s` of bucket `b`.
+    /// Entry number `index`: see [`Context::entry_of`].
     fn entry(&self, index: u32) -> Option<&Entry>;
+    /// What goes with entry number `index`.
+    fn tail(&self, index: u32) -> Option<&Tail>;
     /// Place number `index` for what a first fragment told. Memory without places keeps nothing,
     /// and every later fragment is dropped.
     #[inline(always)]
@@ -115,14 +122,14 @@ pub trait Memory {
 
     /// [`rank`] in this memory, likewise.
     #[inline(always)]
-    fn rank(&self, context: &Context<'_>, index: u32) -> u64 {
-        rank(self, context, index)
+    fn rank(&self, context: &Context<'_>, slot: u32) -> u64 {
+        rank(self, context, slot)
     }
 
     /// [`claim`] in this memory, likewise.
     #[inline(always)]
-    fn claim(&self, context: &Context<'_>, index: u32, tag: u64) -> Place {
-        claim(self, context, index, tag)
+    fn claim(&self, context: &Context<'_>, slot: u32, tag: u64) -> Place {
+        claim(self, context, slot, tag)
     }
 
     /// [`follow::follow`] in this memory, likewise.
@@ -173,13 +180,20 @@ impl Place {
         Self((life.version() as u64) << 32 | index as u64)
     }
 
+    /// The entry's number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
     /// The entry and its life, while it is still the incarnation that was seen.
     #[inline(always)]
     fn entry<M: Memory + ?Sized>(self, memory: &M) -> Option<(&Entry, Life)> {
         if self == Self::NOWHERE {
             return None;
         }
-        let entry = memory.entry(self.0 as u32)?;
+        let entry = memory.entry(self.index())?;
         let life = Life(entry.life.load());
         (life.version() == (self.0 >> 32) as u16).then_some((entry, life))
     }
@@ -198,21 +212,13 @@ pub struct Context<'a> {
     pub now: u32,
 }
 
-/// A flow as a lookup found it.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// Where it lies.
-    pub place: Place,
-    /// The entry.
-    pub entry: &'a Entry,
-    /// What its life was.
-    pub life: Life,
-    /// What its origin was.
-    pub origin: Origin,
-    /// The state, as in `life`.
-    pub state: FlowState,
-    /// What the rules were asked for when the flow was opened.
-    pub selector: Selector,
+impl Context<'_> {
+    /// The number of the entry of slot number `slot`, which is slot `slot % 16` of bucket `slot / 16`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn entry_of(&self, slot: u32) -> u32 {
+        (slot & (SLOTS - 1)).wrapping_mul(self.bucket_mask.wrapping_add(1)).wrapping_add(slot / SLOTS)
+    }
 }
 
 /// A flow to be inserted.
@@ -250,7 +256,7 @@ struct Choice {
 
 impl Choice {
     #[inline(always)]
-    const fn of(key: FlowKey, context: &Context<'_>) -> Self {
+    const fn of(key: ShortKey, context: &Context<'_>) -> Self {
         let hash = key.hash(context.hash_keys);
         let first = hash as u32 & context.bucket_mask;
         let second = (hash >> 24) as u32 & context.bucket_mask;
@@ -303,7 +309,19 @@ pub fn find<'a, M: Memory + ?Sized>(
 /// Where the live flow of `key` lies.
 #[inline(always)]
 pub fn search<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
-    let place = Choice::of(*key, context);
+    let short = key.short(context.hash_keys);
+    let place = near(memory, context, short);
+    // What agrees so far is the flow, unless someone has guessed the hash's keys: then it is a miss.
+    if short.family != 0 && place != Place::NOWHERE && !has_addresses(memory, place, key) {
+        return Place::NOWHERE;
+    }
+    place
+}
+
+/// Where a live flow lies that agrees with `key`.
+#[inline(always)]
+fn near<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: ShortKey) -> Place {
+    let place = Choice::of(key, context);
     let mut bucket = place.first;
     for choice in 0..2 {
         if choice == 1 {
@@ -315,8 +333,7 @@ pub fn search<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowK
             if mask == 0 {
                 break;
             }
-            let slot = lowest_slot(mask) & (SLOTS - 1);
-            let index = bucket * SLOTS + slot;
+            let index = context.entry_of(bucket * SLOTS + (lowest_slot(mask) & (SLOTS - 1)));
             let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
             let life = Life(entry.life.load());
             if is_live(entry, life, context, key) {
@@ -328,96 +345,29 @@ pub fn search<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowK
     Place::NOWHERE
 }
 
-/// Whether the entry is a live flow of `key`, `life` being what was read before all else.
+/// Whether the entry is a live flow that agrees with `key`, `life` being what was read before all else.
 #[inline(always)]
-fn is_live(entry: &Entry, life: Life, context: &Context<'_>, key: &FlowKey) -> bool {
+fn is_live(entry: &Entry, life: Life, context: &Context<'_>, key: ShortKey) -> bool {
     let Some(state) = life.state() else { return false };
-    let mut difference = 0;
-    for (stored, wanted) in entry.key.iter().zip(key.0) {
-        difference |= stored.load() ^ wanted;
-    }
+    let difference = (entry.ports.load() ^ key.ports)
+        | (entry.addresses.load() ^ key.addresses)
+        | (life.family() ^ key.family);
     // The key was read between two looks at the version.
     difference == 0
         && !life.is_expired(state, context.now, context.timeouts)
         && Life(entry.life.load()).version() == life.version()
 }
 
-impl<'a> Found<'a> {
-    /// The flow at `place`, while it is the one that was seen there.
-    #[inline(always)]
-    pub fn at<M: Memory + ?Sized>(memory: &'a M, place: Place) -> Option<Self> {
-        let (entry, life) = place.entry(memory)?;
-        let origin = Origin(entry.origin.load());
-        let selector = Selector::from_bits((entry.opening.load() >> 32) as u32);
-        let state = life.state()?;
-        // All was read between two looks at the version; a slot that changed hands meanwhile is a miss.
-        let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
-        is_same.then_some(Self { place, entry, life, origin, state, selector })
+/// Whether the IPv6 flow at `place` has the addresses of `key`.
+#[inline(always)]
+fn has_addresses<M: Memory + ?Sized>(memory: &M, place: Place, key: &FlowKey) -> bool {
+    let Some(tail) = memory.tail(place.index()) else { return false };
+    let mut difference = 0;
+    for (stored, wanted) in tail.addresses.iter().zip(key.addresses()) {
+        difference |= stored.load() ^ wanted;
     }
-
-    /// Makes the slot busy for another flow in its place: a port is reused. [`Place::NOWHERE`] means
-    /// that another CPU was faster.
-    #[inline(always)]
-    #[must_use]
-    pub fn retake(&self) -> Place {
-        let busy = self.life.busy_after();
-        if !self.entry.life.exchange(self.life.0, busy.0) {
-            return Place::NOWHERE;
-        }
-        Place(self.place.0 & 0xffff_ffff | (busy.version() as u64) << 32)
-    }
-
-    /// Moves the flow to `state`, seen now. A change that loses to another CPU's is dropped: the
-    /// other packet's view is as good, and a slot that changed hands must not be touched. Tells whether
-    /// it was made.
-    #[inline(always)]
-    pub fn change(&self, state: FlowState, now: u32) -> bool {
-        self.entry.life.exchange(self.life.0, self.life.with(state, now).0)
-    }
-
-    /// Records the packet's time when the flow has been idle for long enough to matter: a shared
-    /// line that every packet writes is what keeps flows from scaling over CPUs. `false`: another CPU's
-    /// change was faster.
-    #[inline(always)]
-    pub fn touch(&self, state: FlowState, context: &Context<'_>) -> bool {
-        const COARSE: u32 = 8;
-        let now = context.now;
-        let idle = now.wrapping_sub(self.life.seen());
-        let enough = COARSE.min(context.timeouts[state.timeout() as usize] / 4);
-        let is_due = state != self.state || (idle > enough && idle < u32::MAX / 2);
-        !is_due || self.change(state, now)
-    }
-
-    /// Records that `generation` admits the flow too, by `rule`.
-    #[inline(always)]
-    pub fn admit(&self, generation: u64, rule: u32) {
-        self.entry.origin.exchange(self.origin.0, Origin::new(self.life.version(), generation, rule).0);
-    }
-
-    /// Whether a packet has gone in `direction`.
-    #[inline(always)]
-    #[must_use]
-    pub fn has_sent(&self, direction: Direction) -> bool {
-        let [inbound, outbound] = &self.entry.packets;
-        let packets = match direction {
-            Direction::Inbound => inbound,
-            Direction::Outbound => outbound,
-        };
-        packets.load() != 0
-    }
-
-    /// Counts one packet of `bytes` in `direction`.
-    #[inline(always)]
-    pub fn count(&self, direction: Direction, bytes: u64) {
-        let [inbound_packets, outbound_packets] = &self.entry.packets;
-        let [inbound_bytes, outbound_bytes] = &self.entry.bytes;
-        let (packets, total) = match direction {
-            Direction::Inbound => (inbound_packets, inbound_bytes),
-            Direction::Outbound => (outbound_packets, outbound_bytes),
-        };
-        packets.store(packets.load() + 1);
-        total.store(total.load() + bytes);
-    }
+    // They were read between two looks at the version.
+    difference == 0 && place.entry(memory).is_some()
 }
 
 /// Enters a flow of `key`. `false` means that there is no room.
@@ -430,35 +380,40 @@ pub fn insert<M: Memory + ?Sized>(
     key: &FlowKey,
     opening: &Opening,
 ) -> bool {
-    write(memory, reserve(memory, context, key), context.now, key, opening)
+    write(memory, context, reserve(memory, context, key), key, opening)
 }
 
 /// Writes a flow into the busy slot at `place` and publishes it. `false`: there is no such slot.
 #[inline(always)]
 pub(super) fn write<M: Memory + ?Sized>(
     memory: &M,
+    context: &Context<'_>,
     place: Place,
-    now: u32,
     key: &FlowKey,
     opening: &Opening,
 ) -> bool {
     let Some((entry, busy)) = place.entry(memory) else { return false };
     let Opening { state, opener, generation, rule, selector, bytes, next_sequence } = *opening;
     let version = busy.version();
-    for (stored, word) in entry.key.iter().zip(key.0) {
-        stored.store(word);
+    let short = key.short(context.hash_keys);
+    if short.family != 0 {
+        let Some(tail) = memory.tail(place.index()) else { return false };
+        for (stored, word) in tail.addresses.iter().zip(key.addresses()) {
+            stored.store(word);
+        }
     }
+    entry.ports.store(short.ports);
+    entry.addresses.store(short.addresses);
     entry.origin.store(Origin::new(version, generation, rule).0);
-    entry.opening.store(u64::from(selector.to_bits()) << 32 | u64::from(now));
+    entry.opening.store(u64::from(selector.to_bits()) << 32 | u64::from(context.now));
     let inbound = matches!(opener, Direction::Inbound);
-    let pick = |value: u64, mine: bool| if mine { value } else { 0 };
-    entry.packets[0].store(pick(1, inbound));
-    entry.packets[1].store(pick(1, !inbound));
-    entry.bytes[0].store(pick(bytes, inbound));
-    entry.bytes[1].store(pick(bytes, !inbound));
-    entry.next_sequence[0].store(pick(next_sequence.into(), inbound));
-    entry.next_sequence[1].store(pick(next_sequence.into(), !inbound));
-    entry.life.exchange(busy.0, Life::new(version, state, opener, now).0);
+    let first = Count::default().after(bytes).0;
+    entry.counts[0].store(if inbound { first } else { 0 });
+    entry.counts[1].store(if inbound { 0 } else { first });
+    entry.next_sequence[0].store(if inbound { next_sequence } else { 0 });
+    entry.next_sequence[1].store(if inbound { 0 } else { next_sequence });
+    let life = Life::new(version, state, opener, context.now).of_family(short.family);
+    entry.life.exchange(busy.0, life.0);
     true
 }
 

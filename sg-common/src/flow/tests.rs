@@ -4,7 +4,10 @@ extern crate std;
 
 use std::vec::Vec;
 
-use super::{table::Memory, *};
+use super::{
+    table::{Memory, counted},
+    *,
+};
 use crate::unlock::Unlocks;
 use datagram::DATAGRAMS;
 
@@ -12,6 +15,7 @@ use datagram::DATAGRAMS;
 pub(crate) struct Heap {
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) tails: Vec<Tail>,
     pub(crate) datagrams: Vec<Datagram>,
     pub(crate) unlocks: Unlocks,
 }
@@ -22,6 +26,7 @@ impl Heap {
         Self {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             entries: (0..buckets * SLOTS as usize).map(|_| Entry::default()).collect(),
+            tails: (0..buckets * SLOTS as usize).map(|_| Tail::default()).collect(),
             datagrams: Vec::new(),
             unlocks: Unlocks::default(),
         }
@@ -38,7 +43,12 @@ impl Heap {
 
     /// Every flow that a slot holds, live or expired.
     pub(crate) fn flows(&self) -> Vec<Seen> {
-        self.entries.iter().filter_map(Seen::of).collect()
+        self.entries.iter().zip(&self.tails).filter_map(|(entry, tail)| Seen::of(entry, tail)).collect()
+    }
+
+    /// The entry of slot `slot % 16` of bucket `slot / 16`.
+    pub(crate) fn entry_of(&self, slot: usize) -> &Entry {
+        &self.entries[slot % 16 * self.buckets.len() + slot / 16]
     }
 }
 
@@ -49,6 +59,10 @@ impl Memory for Heap {
 
     fn entry(&self, index: u32) -> Option<&Entry> {
         self.entries.get(index as usize)
+    }
+
+    fn tail(&self, index: u32) -> Option<&Tail> {
+        self.tails.get(index as usize)
     }
 
     fn datagram(&self, index: u32) -> Option<&Datagram> {
@@ -75,18 +89,19 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn of(entry: &Entry) -> Option<Self> {
+    fn of(entry: &Entry, tail: &Tail) -> Option<Self> {
         let (life, origin) = (Life(entry.life.load()), Origin(entry.origin.load()));
+        let counted = counted(entry, tail);
         Some(Self {
-            key: FlowKey(entry.key.each_ref().map(crate::shared::Word::load)),
+            key: FlowKey::of(entry, tail),
             state: life.state()?,
             opener: life.opener(),
             seen: life.seen(),
             rule: origin.rule(),
             generation: origin.generation(),
-            packets: entry.packets.each_ref().map(crate::shared::Word::load),
-            bytes: entry.bytes.each_ref().map(crate::shared::Word::load),
-            next: entry.next_sequence.each_ref().map(crate::shared::Word::load),
+            packets: counted.map(|(packets, _)| packets),
+            bytes: counted.map(|(_, bytes)| bytes),
+            next: entry.next_sequence.each_ref().map(|next| next.load().into()),
         })
     }
 }
@@ -100,28 +115,44 @@ fn a_key_gives_back_what_it_was_made_of() {
     assert_eq!((key.remote(), key.remote_port()), (remote, 40_000));
 }
 
+const KEYS: [u64; 6] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
+
+fn hash(key: FlowKey) -> u64 {
+    key.hash(&KEYS)
+}
+
+/// Keys of both families, and the bits of each that tell flows apart.
+fn keys_and_their_bits() -> [(FlowKey, Vec<(usize, u32)>); 2] {
+    let v4 = FlowKey::new(1, Protocol::TCP, Addr::v4(0x0a00_0105), 443, Addr::v4(0xc000_0207), 40_000);
+    let all = |words: &[usize], bits: u32| {
+        words.iter().flat_map(|word| (0..bits).map(|bit| (*word, bit))).collect::<Vec<_>>()
+    };
+    let v4_bits = [all(&[1, 3], 32), all(&[4], 64)].concat();
+    [(v4, v4_bits), (FlowKey([1, 2, 3, 4, 5]), all(&[0, 1, 2, 3, 4], 64))]
+}
+
 #[test]
-fn hash_depends_on_every_bit_of_the_key() {
-    let keys = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
-    let base = FlowKey([1, 2, 3, 4, 5]);
-    for word in 0..5 {
-        for bit in 0..64 {
+fn hash_and_short_key_depend_on_every_bit_of_the_key() {
+    for (base, bits) in keys_and_their_bits() {
+        let short = base.short(&KEYS);
+        for (word, bit) in bits {
             let mut other = base;
             other.0[word] ^= 1 << bit;
-            assert_ne!(other.hash(&keys), base.hash(&keys), "word {word} bit {bit}");
+            assert_ne!(hash(other), hash(base), "word {word} bit {bit}");
+            let ShortKey { ports, addresses, family, .. } = other.short(&KEYS);
+            assert_ne!((ports, addresses), (short.ports, short.addresses), "word {word} bit {bit}");
+            assert_eq!(family, short.family);
         }
     }
 }
 
 #[test]
 fn every_bit_of_the_key_reaches_the_bits_that_choose_a_bucket_and_the_tag() {
-    let keys = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
-    let base = FlowKey([1, 2, 3, 4, 5]);
-    for word in 0..5 {
-        for bit in 0..64 {
+    for (base, bits) in keys_and_their_bits() {
+        for (word, bit) in bits {
             let mut other = base;
             other.0[word] ^= 1 << bit;
-            let difference = other.hash(&keys) ^ base.hash(&keys);
+            let difference = hash(other) ^ hash(base);
             assert_ne!(difference & 0xffff, 0, "word {word} bit {bit}");
             assert_ne!(difference >> 48, 0, "word {word} bit {bit}");
         }
@@ -131,11 +162,30 @@ fn every_bit_of_the_key_reaches_the_bits_that_choose_a_bucket_and_the_tag() {
 #[test]
 fn hash_depends_on_every_key() {
     let keys = [1, 3, 5, 7, 9, 11];
-    let base = FlowKey([1, 2, 3, 4, 5]).hash(&keys);
-    for place in 0..6 {
-        let mut other = keys;
-        other[place] += 2;
-        assert_ne!(FlowKey([1, 2, 3, 4, 5]).hash(&other), base, "key {place}");
+    let [(v4, _), (v6, _)] = keys_and_their_bits();
+    for (flow, used) in [(v4, &[0, 4, 5][..]), (v6, &[0, 1, 2, 3, 4, 5])] {
+        let base = flow.hash(&keys);
+        for place in used {
+            let mut other = keys;
+            other[*place] += 2;
+            assert_ne!(flow.hash(&other), base, "key {place}");
+        }
+    }
+}
+
+#[test]
+fn a_short_key_has_all_of_an_ipv4_flow_and_only_that_is_one() {
+    let (local, remote) = (Addr::v4(0x0a00_0105), Addr::v4(0xc000_0207));
+    let v6 = Addr::v6(0x2001_0db8 << 32, 9);
+    let short = |local, remote| FlowKey::new(3, Protocol::UDP, local, 53, remote, 40_000).short(&KEYS);
+    let ShortKey { ports, addresses, family, .. } = short(local, remote);
+    assert_eq!(
+        (ports, addresses, family),
+        (3 << 40 | 17 << 32 | 53 << 16 | 40_000, 0x0a00_0105_c000_0207, 0)
+    );
+    for (local, remote) in [(v6, remote), (local, v6), (v6, v6)] {
+        let short = short(local, remote);
+        assert_eq!((short.ports, short.family), (ports, 1 << 37), "{local:?} {remote:?}");
     }
 }
 
@@ -150,11 +200,15 @@ fn words_of_a_key_are_where_the_layout_says() {
 #[test]
 fn what_outlives_a_version_is_as_its_layout_says() {
     // Whoever changes one of these changes the layout's number, and writes the new ones here.
-    assert_eq!(FLOW_LAYOUT, 1);
-    let keys = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
-    assert_eq!(FlowKey([1, 2, 3, 4, 5]).hash(&keys), 0x21c1_9c57_cd1b_0147);
+    assert_eq!(FLOW_LAYOUT, 2);
+    let [(v4, _), (v6, _)] = keys_and_their_bits();
+    assert_eq!(hash(v4), 0xcf9b_5687_4dcf_2540);
+    assert_eq!((hash(v6), v6.short(&KEYS).addresses), (0x21c1_9c57_cd1b_0147, 0xdb58_e5c4_f2a7_7d54));
+    let context = table::Context { hash_keys: &KEYS, bucket_mask: 7, timeouts: &[0; 8], now: 0 };
+    assert_eq!([0, 1, 15, 16, 127].map(|slot| context.entry_of(slot)), [0, 8, 120, 1, 127]);
     assert_eq!((SLOTS, DATAGRAMS, crate::abi::TICK_SHIFT), (16, 16_384, 4));
-    assert_eq!((size_of::<Bucket>(), size_of::<Entry>(), size_of::<Datagram>()), (32, 128, 64));
+    assert_eq!((size_of::<Bucket>(), size_of::<Entry>(), size_of::<Tail>()), (32, 64, 64));
+    assert_eq!(size_of::<Datagram>(), 64);
     let life = Life::new(2, FlowState::Established, Direction::Outbound, 3);
     let origin = Origin::new(2, 5, 7);
     assert_eq!((life.0, origin.0), (2 << 48 | 1 << 36 | 4 << 32 | 3, 2 << 52 | 5 << 28 | 7));

@@ -88,7 +88,7 @@ pub fn track<M: Memory + ?Sized>(
     if terms.0 & Terms::LOOKS != 0 || !terms.admit(&found) {
         return Tracked(place.0);
     }
-    found.count(way.direction, bytes);
+    found.count(memory, way.direction, bytes);
     let mut now = found;
     for _ in 0..ATTEMPTS {
         let step = Step { found: now.state, state: now.state, direction: way.direction };

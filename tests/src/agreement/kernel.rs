@@ -5,7 +5,7 @@ use sg_agent::image::Image;
 use sg_common::{
     abi::{COUNTER_SLOTS, TICK_SHIFT, counter_index},
     decide::Outcome,
-    flow::Life,
+    flow::{self, Life},
     unlock::Unlock,
     verdict::{RuleNumber, Verdict},
 };
@@ -73,7 +73,7 @@ impl Kernel {
     /// A map cannot be read or written.
     pub fn reset(&mut self, case: &Case) -> Result<()> {
         ensure!(case.buckets <= SIZES.buckets, "at most {} buckets", SIZES.buckets);
-        for map in [&self.maps.buckets, &self.maps.entries, &self.maps.datagrams] {
+        for map in [&self.maps.buckets, &self.maps.entries, &self.maps.tails, &self.maps.datagrams] {
             map.words().iter().for_each(|word| word.store(0));
         }
         self.programs.unlock(&[])?;
@@ -110,7 +110,8 @@ impl Kernel {
     /// All that happened lies this many ticks further back.
     pub fn age(&self, ticks: u32) {
         for entry in self.maps.entries.words().chunks_exact(ENTRY_WORDS) {
-            tables::age(&entry[0], &entry[7], ticks);
+            let opening = std::mem::offset_of!(flow::Entry, opening) / size_of::<u64>();
+            tables::age(&entry[0], &entry[opening], ticks);
         }
         for place in self.maps.datagrams.words().chunks_exact(DATAGRAM_WORDS) {
             tables::age_datagram(&place[0], ticks);

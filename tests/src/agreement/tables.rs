@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use sg_common::{
     addr::Addr,
-    flow::{Bucket, Entry, FlowKey, Life, Origin},
-    shared::Word,
+    flow::{Bucket, Entry, FlowKey, Life, Origin, Tail, table::counted},
+    shared::{Half, Word},
     tuple::{Protocol, Selector},
 };
 
 pub(super) use super::compiled::compiled;
 use crate::{
-    memory::{Heap, UserSpace, words_of, words_of_datagram},
+    memory::{Heap, UserSpace, words_of, words_of_datagram, words_of_tail, write_entry},
     programs::tables::{BUCKET_WORDS, DATAGRAM_WORDS, ENTRY_WORDS, FlowMaps},
     reference::flow::{Flow, Identity, Mark},
 };
@@ -53,16 +53,20 @@ pub(super) fn age_all(user_space: &UserSpace, ticks: u32) {
 pub(super) fn snapshot(heap: &Heap) -> Vec<u64> {
     let tags = heap.buckets().iter().flat_map(|Bucket { tags }| tags);
     let entries = heap.entries().iter().flat_map(words_of);
+    let tails = heap.tails().iter().flat_map(words_of_tail);
     let datagrams = heap.datagrams().iter().flat_map(words_of_datagram);
-    tags.chain(entries).chain(datagrams).map(Word::load).collect()
+    entries.chain(tags.chain(tails).chain(datagrams).map(Word::load)).collect()
 }
 
 /// Writes every word of the tables in user space.
 pub(super) fn restore(heap: &Heap, words: &[u64]) {
+    let (entries, words) = words.split_at(heap.entries().len() * ENTRY_WORDS);
+    let (entries, _) = entries.as_chunks();
+    heap.entries().iter().zip(entries).for_each(|(entry, words)| write_entry(entry, *words));
     let tags = heap.buckets().iter().flat_map(|Bucket { tags }| tags);
-    let entries = heap.entries().iter().flat_map(words_of);
+    let tails = heap.tails().iter().flat_map(words_of_tail);
     let datagrams = heap.datagrams().iter().flat_map(words_of_datagram);
-    for (word, value) in tags.chain(entries).chain(datagrams).zip(words) {
+    for (word, value) in tags.chain(tails).chain(datagrams).zip(words) {
         word.store(*value);
     }
 }
@@ -78,11 +82,16 @@ pub(super) fn same(maps: &FlowMaps, heap: &Heap) -> Result<()> {
     for (number, (found, entry)) in
         maps.entries.words().chunks_exact(ENTRY_WORDS).zip(heap.entries()).enumerate()
     {
-        let expected = words_of(entry).map(Word::load);
+        let expected = words_of(entry);
         if found.iter().map(Word::load).ne(expected) {
             let found: Vec<_> = found.iter().map(Word::load).collect();
             bail!("entry {number} is {found:x?} in the kernel and {expected:x?} in user space");
         }
+    }
+    let tails = maps.tails.words().chunks_exact(ENTRY_WORDS).zip(heap.tails());
+    for (number, (found, tail)) in tails.enumerate() {
+        let is_same = found.iter().zip(words_of_tail(tail)).all(|(one, other)| one.load() == other.load());
+        ensure!(is_same, "tail {number} holds other words in the kernel than in user space");
     }
     Ok(())
 }
@@ -115,54 +124,49 @@ fn key(identity: &Identity) -> FlowKey {
     }
 }
 
+/// Flows that live, by their keys.
+pub(super) type Live<'a> = HashMap<FlowKey, (Life, &'a Entry, &'a Tail)>;
+
 /// The flows of a table that live at tick `now`.
-pub(super) fn live<'a>(
-    user_space: &'a UserSpace,
-    timeouts: &[u32; 8],
-    now: u32,
-) -> HashMap<FlowKey, (Life, &'a Entry)> {
-    let entries = user_space.heap().entries().iter().filter_map(|entry| {
+pub(super) fn live<'a>(user_space: &'a UserSpace, timeouts: &[u32; 8], now: u32) -> Live<'a> {
+    let heap = user_space.heap();
+    let flows = heap.entries().iter().zip(heap.tails()).filter_map(|(entry, tail)| {
         let life = Life(entry.life.load());
         let is_alive = !life.is_expired(life.state()?, now, timeouts);
-        is_alive.then(|| (FlowKey(std::array::from_fn(|word| entry.key[word].load())), (life, entry)))
+        is_alive.then(|| (FlowKey::of(entry, tail), (life, entry, tail)))
     });
-    entries.collect()
+    flows.collect()
 }
 
 /// Whether a table holds a flow of the reference.
-pub(super) fn holds(live: &HashMap<FlowKey, (Life, &Entry)>, flow: &Flow) -> bool {
+pub(super) fn holds(live: &Live<'_>, flow: &Flow) -> bool {
     live.contains_key(&key(&flow.identity))
 }
 
 /// Compares a table with the reference's flows.
-pub(super) fn agrees<'a>(
-    live: &HashMap<FlowKey, (Life, &Entry)>,
-    flows: impl Iterator<Item = &'a Flow>,
-) -> Result<()> {
+pub(super) fn agrees<'a>(live: &Live<'_>, flows: impl Iterator<Item = &'a Flow>) -> Result<()> {
     let mut count = 0;
     for flow in flows {
         count += 1;
-        let (life, entry) =
+        let (life, entry, tail) =
             live.get(&key(&flow.identity)).with_context(|| format!("the table has no {flow:?}"))?;
         let origin = Origin(entry.origin.load());
         let state = life.state().map_or("none", sg_common::flow::FlowState::name);
         let selector = Selector::from_bits((entry.opening.load() >> 32) as u32);
-        let sent = flow.sent.map(|sent| sent.map_or(0, u64::from));
-        let loaded = |words: &[Word; 2]| [words[0].load(), words[1].load()];
+        let sent = flow.sent.map(Option::unwrap_or_default);
+        let next = entry.next_sequence.each_ref().map(Half::load);
+        let counted = counted(entry, tail);
         let is_same = (state, life.opener(), life.seen()) == (flow.state.name(), flow.opener, flow.seen)
             && (u64::from(origin.generation()), origin.rule()) == (flow.generation, flow.rule)
             && selector == flow.selector
-            && loaded(&entry.packets) == flow.packets
-            && loaded(&entry.bytes) == flow.bytes
-            && loaded(&entry.next_sequence) == sent;
+            && counted.map(|(packets, _)| packets) == flow.packets
+            && counted.map(|(_, bytes)| bytes) == flow.bytes
+            && next == sent;
         ensure!(
             is_same,
-            "the table has {state} {:?} seen {} {origin:?} {selector:?} {:?} {:?} {:?} for {flow:?}",
+            "the table has {state} {:?} seen {} {origin:?} {selector:?} {counted:?} {next:?} for {flow:?}",
             life.opener(),
             life.seen(),
-            loaded(&entry.packets),
-            loaded(&entry.bytes),
-            loaded(&entry.next_sequence),
         );
     }
     ensure!(live.len() == count, "the table has {} flows, the reference {count}", live.len());

@@ -32,6 +32,8 @@ pub struct FlowMaps {
     pub buckets: Mapping,
     /// The entries' words.
     pub entries: Mapping,
+    /// The words of what goes with the entries.
+    pub tails: Mapping,
     /// The words of what is kept of datagrams.
     pub datagrams: Mapping,
 }
@@ -46,6 +48,7 @@ impl Programs {
         Ok(FlowMaps {
             buckets: self.mapping(map::FLOW_BUCKETS, buckets * BUCKET_WORDS)?,
             entries: self.mapping(map::FLOW_ENTRIES, buckets * SLOTS as usize * ENTRY_WORDS)?,
+            tails: self.mapping(map::FLOW_TAILS, buckets * SLOTS as usize * ENTRY_WORDS)?,
             datagrams: self.mapping(map::DATAGRAMS, DATAGRAMS as usize * DATAGRAM_WORDS)?,
         })
     }

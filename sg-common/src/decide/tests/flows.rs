@@ -280,6 +280,10 @@ impl Memory for Counted {
         self.0.entry(index)
     }
 
+    fn tail(&self, index: u32) -> Option<&crate::flow::Tail> {
+        self.0.tail(index)
+    }
+
     fn follow(&self, _: &Context<'_>, _: crate::flow::table::Place, _: &Packet, _: Step, bytes: u64) -> bool {
         self.2.borrow_mut().push(bytes);
         self.1

@@ -5,7 +5,7 @@ extern crate std;
 use std::vec::Vec;
 
 use super::*;
-use crate::flow::{Bucket, Entry};
+use crate::flow::{Bucket, Entry, Tail};
 
 const ZERO: [u64; 6] = [0; 6];
 const KEYS: [u64; 6] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 3, 5, 7];
@@ -44,6 +44,10 @@ impl Memory for Heap {
     }
 
     fn entry(&self, _: u32) -> Option<&Entry> {
+        None
+    }
+
+    fn tail(&self, _: u32) -> Option<&Tail> {
         None
     }
 

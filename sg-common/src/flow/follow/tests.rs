@@ -428,7 +428,8 @@ fn a_flow_that_is_gone_is_left_alone() {
     let step = Step { found: FlowState::Established, state: FlowState::Established, direction: Inbound };
     for place in [place, busy, Place::NOWHERE] {
         assert!(follow(&flow.heap, &flow.context(), place, &packet, step, 60), "nothing to be tried again");
-        assert_eq!(flow.heap.entries.iter().map(|entry| entry.packets[0].load()).sum::<u64>(), 2);
+        let counted = flow.heap.entries.iter().map(|entry| entry.counts[0].load() >> 40).sum::<u64>();
+        assert_eq!(counted, 2);
     }
 }
 

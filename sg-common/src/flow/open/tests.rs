@@ -176,6 +176,10 @@ impl Memory for Contended {
         self.0.entry(index)
     }
 
+    fn tail(&self, index: u32) -> Option<&crate::flow::Tail> {
+        self.0.tail(index)
+    }
+
     fn enter(&self, _: &Context<'_>, _: &Packet, _: Way, _: Admission, _: u64) -> bool {
         false
     }
@@ -205,6 +209,10 @@ impl Memory for Overtaken {
 
     fn entry(&self, index: u32) -> Option<&crate::flow::Entry> {
         self.0.entry(index)
+    }
+
+    fn tail(&self, index: u32) -> Option<&crate::flow::Tail> {
+        self.0.tail(index)
     }
 
     fn write(

@@ -13,19 +13,19 @@ const ATTEMPTS: u32 = 4;
 /// Makes a slot busy for a flow of `key`.
 #[inline(always)]
 pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
-    let place = Choice::of(*key, context);
+    let place = Choice::of(key.short(context.hash_keys), context);
     for _ in 0..ATTEMPTS {
-        let mut index = former(memory, context, &place);
-        if index == NOWHERE {
-            index = emptier(memory, &place);
+        let mut slot = former(memory, context, &place);
+        if slot == NOWHERE {
+            slot = emptier(memory, &place);
         }
-        if index == NOWHERE {
-            index = oldest(memory, context, place.first, place.second);
+        if slot == NOWHERE {
+            slot = oldest(memory, context, place.first, place.second);
         }
-        if index == NOWHERE {
+        if slot == NOWHERE {
             break;
         }
-        let claimed = memory.claim(context, index, place.tag);
+        let claimed = memory.claim(context, slot, place.tag);
         if claimed != Place::NOWHERE {
             return claimed;
         }
@@ -41,7 +41,7 @@ pub fn reserve<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &Flow
 /// quarter free, as long as the second may be emptier.
 #[inline(always)]
 pub fn settle<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
-    let place = Choice::of(*key, context);
+    let place = Choice::of(key.short(context.hash_keys), context);
     let (Some(first), Some(second)) = (memory.bucket(place.first), memory.bucket(place.second)) else {
         return Place::NOWHERE;
     };
@@ -56,7 +56,7 @@ pub fn settle<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowK
     if free == 0 { Place::NOWHERE } else { claim(memory, context, place.first * SLOTS + slot, place.tag) }
 }
 
-/// What stands for no entry.
+/// What stands for no slot.
 const NOWHERE: u32 = u32::MAX;
 
 /// A slot whose flow is over and has the tag of the new one, or [`NOWHERE`]: what is over of the same
@@ -74,9 +74,9 @@ fn former<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, place: &Choice)
             if mask == 0 {
                 break;
             }
-            let index = bucket * SLOTS + (lowest_slot(mask) & (SLOTS - 1));
-            if memory.rank(context, index) == AT_ONCE {
-                return index;
+            let slot = bucket * SLOTS + (lowest_slot(mask) & (SLOTS - 1));
+            if memory.rank(context, slot) == AT_ONCE {
+                return slot;
             }
             mask &= mask.wrapping_sub(1);
         }
@@ -105,23 +105,23 @@ fn oldest<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, first: u32, sec
     let mut best_rank = 0_u64;
     for number in 0..2 * SLOTS {
         let bucket = if number < SLOTS { first } else { second };
-        let index = bucket * SLOTS + (number & (SLOTS - 1));
-        let rank = memory.rank(context, index);
+        let slot = bucket * SLOTS + (number & (SLOTS - 1));
+        let rank = memory.rank(context, slot);
         if rank == AT_ONCE {
-            return index;
+            return slot;
         }
         // Without a branch, which the verifier would have to follow both ways at each slot.
         let is_better = below(best_rank, rank);
         best_rank = pick(is_better, rank, best_rank);
-        best = pick(is_better, index.into(), best);
+        best = pick(is_better, slot.into(), best);
     }
     best as u32
 }
 
-/// How readily an entry gives way: 0 not at all, [`AT_ONCE`] at once, between them by idleness.
+/// How readily a slot's flow gives way: 0 not at all, [`AT_ONCE`] at once, between them by idleness.
 #[inline(always)]
-pub fn rank<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32) -> u64 {
-    match memory.entry(index) {
+pub fn rank<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, slot: u32) -> u64 {
+    match memory.entry(context.entry_of(slot)) {
         Some(entry) => rank_of(entry, Life(entry.life.load()), context),
         None => 0,
     }
@@ -149,27 +149,28 @@ fn rank_of(entry: &Entry, life: Life, context: &Context<'_>) -> u64 {
     }
     // Queries and protocols without a state of their own are answered when both sides have spoken.
     let is_unanswered = matches!(state, FlowState::Icmp | FlowState::Other)
-        && (entry.packets[0].load() == 0 || entry.packets[1].load() == 0);
+        && (entry.counts[0].load() == 0 || entry.counts[1].load() == 0);
     if state.is_expendable() || is_unanswered { SOONER + idle } else { 0 }
 }
 
 /// Makes a slot busy and sets its tag; [`Place::NOWHERE`] means that another CPU was faster.
 #[inline(always)]
-pub fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, index: u32, tag: u64) -> Place {
+pub fn claim<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, slot: u32, tag: u64) -> Place {
+    let index = context.entry_of(slot);
     let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
     let life = Life(entry.life.load());
     // What was free or expendable a moment ago may have been taken since.
     if rank_of(entry, life, context) == 0 {
         return Place::NOWHERE;
     }
+    let number = slot & (SLOTS - 1);
+    let shift = 16 * (number & 3);
+    let Some(bucket) = memory.bucket(slot / SLOTS) else { return Place::NOWHERE };
+    let Some(word) = bucket.tags.get((number >> 2) as usize) else { return Place::NOWHERE };
     let busy = life.busy_after();
     if !entry.life.exchange(life.0, busy.0) {
         return Place::NOWHERE;
     }
-    let slot = index & (SLOTS - 1);
-    let shift = 16 * (slot & 3);
-    let Some(bucket) = memory.bucket(index / SLOTS) else { return Place::NOWHERE };
-    let Some(word) = bucket.tags.get((slot >> 2) as usize) else { return Place::NOWHERE };
     for _ in 0..ATTEMPTS {
         let old = word.load();
         if word.exchange(old, old & !(0xffff << shift) | tag << shift) {

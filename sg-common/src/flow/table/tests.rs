@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     addr::Addr,
     flow::tests::Heap,
+    shared::Word,
     tuple::{Protocol, Table},
 };
 
@@ -57,7 +58,8 @@ fn a_flow_is_found_with_what_was_entered() {
     );
     assert_eq!((found.origin.rule(), found.origin.generation()), (9, 7));
     assert_eq!(found.selector, Selector { table: Table::Tcp, value: 443 });
-    assert_eq!((found.entry.packets[0].load(), found.entry.bytes[0].load()), (1, 60));
+    assert_eq!(heap.flows()[0].packets, [1, 0]);
+    assert_eq!(heap.flows()[0].bytes, [60, 0]);
     assert!(find(&heap, &context, &key(2)).is_none());
     let mut other_zone = key(1);
     other_zone.0[4] ^= 1 << 40;
@@ -113,7 +115,7 @@ fn established_flows_fill_most_of_the_table_before_one_is_refused() {
         entered += 1;
     }
     assert!(entered <= capacity, "none has given way");
-    assert!(entered > capacity * 9 / 10, "{entered} of {capacity}");
+    assert!(entered > capacity * 4 / 5, "{entered} of {capacity}");
     for number in 0..entered {
         assert!(find(&heap, &context, &key(number)).is_some(), "flow {number} of {entered}");
     }
@@ -140,11 +142,11 @@ fn a_flow_begins_afresh_in_its_place() {
     assert!(insert(&heap, &at(&heap, 0), &key(1), &opening(FlowState::Closing, 3)));
     let found = find(&heap, &at(&heap, 0), &key(1)).unwrap();
     let place = found.retake();
-    assert!(write(&heap, place, 9, &key(1), &opening(FlowState::Opening, 4)));
+    assert!(write(&heap, &at(&heap, 9), place, &key(1), &opening(FlowState::Opening, 4)));
     let again = find(&heap, &at(&heap, 9), &key(1)).unwrap();
     assert_eq!((again.state, again.origin.rule(), again.life.seen()), (FlowState::Opening, 4, 9));
     assert_eq!(found.retake(), Place::NOWHERE, "what was found is no more");
-    assert!(!write(&heap, found.retake(), 9, &key(1), &opening(FlowState::Opening, 5)));
+    assert!(!write(&heap, &at(&heap, 9), found.retake(), &key(1), &opening(FlowState::Opening, 5)));
 }
 
 #[test]
@@ -228,7 +230,7 @@ fn a_key_has_two_buckets_unless_there_is_one_and_a_tag_that_is_not_free() {
         let context = Context { hash_keys: &KEYS, bucket_mask: mask, timeouts: &TIMEOUTS, now: 0 };
         let mut pairs = std::collections::BTreeSet::new();
         for number in 0..2000 {
-            let Choice { first, second, tag } = Choice::of(key(number), &context);
+            let Choice { first, second, tag } = Choice::of(key(number).short(context.hash_keys), &context);
             assert!(first <= mask && second <= mask && first != second);
             assert!((1..=0xffff).contains(&tag));
             pairs.insert((first, second));
@@ -237,10 +239,10 @@ fn a_key_has_two_buckets_unless_there_is_one_and_a_tag_that_is_not_free() {
         assert!(pairs.len() >= all.min(1900), "{} pairs of {all}", pairs.len());
     }
     let one = Context { hash_keys: &KEYS, bucket_mask: 0, timeouts: &TIMEOUTS, now: 0 };
-    let Choice { first, second, .. } = Choice::of(key(1), &one);
+    let Choice { first, second, .. } = Choice::of(key(1).short(one.hash_keys), &one);
     assert_eq!((first, second), (0, 0));
     let zero = Context { hash_keys: &[0; 6], bucket_mask: 7, ..one };
-    let Choice { first, second, tag } = Choice::of(key(1), &zero);
+    let Choice { first, second, tag } = Choice::of(key(1).short(zero.hash_keys), &zero);
     assert_eq!((first, second, tag), (0, 1, 1), "tag 0 means that a slot is free");
 }
 
@@ -300,14 +302,65 @@ fn who_has_sent_is_told_by_the_counts() {
     assert!(insert(&heap, &context, &key(1), &opening(FlowState::Established, 9)));
     let found = find(&heap, &context, &key(1)).unwrap();
     assert!(found.has_sent(Direction::Inbound) && !found.has_sent(Direction::Outbound));
-    found.count(Direction::Outbound, 7);
-    found.count(Direction::Outbound, 8);
+    found.count(&heap, Direction::Outbound, 7);
+    found.count(&heap, Direction::Outbound, 8);
     assert!(found.has_sent(Direction::Outbound));
-    assert_eq!((found.entry.packets[1].load(), found.entry.bytes[1].load()), (2, 15));
-    assert_eq!((found.entry.packets[0].load(), found.entry.bytes[0].load()), (1, 60));
+    assert_eq!(counted(found.entry, &heap.tails[0]), [(1, 60), (2, 15)]);
     found.admit(8, 5);
     let again = find(&heap, &context, &key(1)).unwrap();
     assert_eq!((again.origin.rule(), again.origin.generation()), (5, 8));
+}
+
+#[test]
+fn long_sums_are_kept_in_the_tail_before_a_count_turns_over() {
+    for (direction, other) in [(Direction::Inbound, 1), (Direction::Outbound, 0)] {
+        let heap = Heap::new(1);
+        // What an earlier flow has left.
+        heap.tails[0].packets.iter().chain(&heap.tails[0].bytes).for_each(|word| word.store(u64::MAX));
+        let context = at(&heap, 5);
+        let opening = Opening { opener: direction, ..opening(FlowState::Established, 9) };
+        assert!(insert(&heap, &context, &key(1), &opening));
+        let found = find(&heap, &context, &key(1)).unwrap();
+        let mine = direction as usize;
+        let whole = || counted(found.entry, &heap.tails[0]);
+        let kept = |words: &[Word; 2]| words.each_ref().map(Word::load);
+        const LONG: u64 = 1 << 37;
+        for number in 1..=9 {
+            found.count(&heap, direction, LONG);
+            assert_eq!(whole()[mine], (number + 1, 60 + number * LONG));
+            assert_eq!(whole()[other], (0, 0));
+        }
+        assert_eq!(kept(&heap.tails[0].bytes)[mine], 60 + 8 * LONG, "brought up to date at each second");
+        assert_eq!(kept(&heap.tails[0].packets)[mine], 9);
+        assert_eq!(kept(&heap.tails[0].bytes)[other], u64::MAX, "the other direction's is left alone");
+        assert!(found.has_sent(direction));
+    }
+}
+
+#[test]
+fn flows_of_ipv6_are_told_apart_by_their_whole_addresses() {
+    let heap = Heap::new(2);
+    let context = at(&heap, 5);
+    let key = |hi, lo| FlowKey::new(1, Protocol::TCP, Addr::v6(9, 9), 443, Addr::v6(hi, lo), 40_000);
+    assert!(insert(&heap, &context, &key(1, 2), &opening(FlowState::Established, 9)));
+    assert_eq!(heap.flows()[0].key, key(1, 2));
+    assert!(find(&heap, &context, &key(1, 2)).is_some());
+    for other in [key(1, 3), key(0, 2), key(2, 1)] {
+        assert!(find(&heap, &context, &other).is_none());
+    }
+    // Another key of the same mixture, which one would have to know the hash's keys for.
+    let place = search(&heap, &context, &key(1, 2));
+    for word in 0..4 {
+        let words = &heap.tails[place.0 as usize & 0xffff].addresses;
+        words[word].store(words[word].load() ^ 1 << 63);
+        assert!(find(&heap, &context, &key(1, 2)).is_none(), "word {word}");
+        words[word].store(words[word].load() ^ 1 << 63);
+    }
+    assert!(find(&heap, &context, &key(1, 2)).is_some());
+    // An IPv4 flow of that very mixture.
+    let entry = &heap.entries[place.0 as usize & 0xffff];
+    entry.life.store(entry.life.load() ^ Life::IPV6);
+    assert!(find(&heap, &context, &key(1, 2)).is_none());
 }
 
 /// What flow `number` was entered with; a reader that sees another rule has read a torn entry.

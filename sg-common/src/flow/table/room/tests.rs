@@ -60,18 +60,18 @@ fn flows_give_way_by_what_they_are_and_for_how_long_they_were_idle() {
         ("revoked", life(Revoked, 990), [1, 1], 11),
         ("revoked TCP", life(RevokedTcp, 990), [1, 0], 11),
     ] {
-        let heap = Heap::new(1);
-        heap.entries[5].life.store(life.0);
-        heap.entries[5].packets[0].store(packets[0]);
-        heap.entries[5].packets[1].store(packets[1]);
+        let heap = Heap::new(4);
+        let entry = heap.entry_of(5);
+        entry.life.store(life.0);
+        entry.counts.iter().zip(packets).for_each(|(count, packets)| count.store(packets << 40));
         assert_eq!(super::rank(&heap, &at(1000), 5), rank, "{what}");
     }
     let patient = Context { timeouts: &[1 << 30; 8], ..at(1 << 29) };
-    let heap = Heap::new(1);
-    heap.entries[5].life.store(life(Revoked, 0).0);
+    let heap = Heap::new(4);
+    heap.entry_of(5).life.store(life(Revoked, 0).0);
     assert_eq!(super::rank(&heap, &patient, 5), (1 << 29) + 1, "revoked, long ago");
     assert_eq!(AT_ONCE, 1 << 34);
-    assert_eq!(super::rank(&Heap::new(1), &at(1000), 16), 0, "there is no such entry");
+    assert_eq!(super::rank(&Heap::new(4), &at(1000), 79), 0, "there is no such entry");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn where_there_is_room_the_first_bucket_is_taken_and_else_nothing_is_done() {
     const TAKEN: u64 = 0x1111_2222_3333_4444;
     let key = FlowKey([1, 2, 3, 4, 5]);
     let context = at(1000);
-    let place = Choice::of(key, &context);
+    let place = Choice::of(key.short(context.hash_keys), &context);
     let mine = place.tag.wrapping_mul(0x0001_0001_0001_0001);
     for (what, first, second, is_done) in [
         ("both are free", [FREE; 4], [FREE; 4], true),
@@ -133,7 +133,7 @@ fn where_there_is_room_the_first_bucket_is_taken_and_else_nothing_is_done() {
             heap.entries.iter().enumerate().filter(|(_, entry)| entry.life.load() != 0).collect();
         assert_eq!(busy.len(), usize::from(is_done), "{what}");
         if let Some((index, entry)) = busy.first() {
-            assert_eq!(*index as u32 / SLOTS, place.first, "{what}");
+            assert_eq!(*index as u32 % 4, place.first, "{what}");
             assert!(Life(entry.life.load()).is_busy(), "{what}");
         }
     }
@@ -145,7 +145,7 @@ fn every_slot_of_both_buckets_is_asked_whether_it_gives_way() {
     assert_eq!(oldest(&heap, &at(50), 1, 3), NOWHERE, "an established flow never does");
     for index in 0..64 {
         let heap = full();
-        heap.entries[index].life.store(life(FlowState::Closing, 40).0);
+        heap.entry_of(index).life.store(life(FlowState::Closing, 40).0);
         let expected = if matches!(index / 16, 1 | 3) { index as u32 } else { NOWHERE };
         assert_eq!(oldest(&heap, &at(50), 1, 3), expected, "slot {index}");
     }
@@ -166,12 +166,12 @@ fn what_is_over_goes_first_then_the_longest_idle_and_revoked_flows_last() {
         (31, UdpOneWay, 945),
         (48, Opening, 890),
     ] {
-        heap.entries[index].life.store(life(state, seen).0);
+        heap.entry_of(index).life.store(life(state, seen).0);
     }
     let mut order = Vec::new();
     while let index @ 0..64 = oldest(&heap, &at(1000), 1, 3) {
         order.push(index);
-        heap.entries[index as usize].life.store(life(Established, 940).0);
+        heap.entry_of(index as usize).life.store(life(Established, 940).0);
     }
     assert_eq!(order, [48, 31, 60, 20, 18, 17], "the first has expired");
 }
@@ -180,10 +180,12 @@ fn what_is_over_goes_first_then_the_longest_idle_and_revoked_flows_last() {
 fn a_claim_makes_one_slot_busy_and_sets_its_tag_alone() {
     for index in 0..64_u32 {
         let heap = full();
-        heap.entries[index as usize].life.store(life(FlowState::Closing, 0).0);
+        heap.entry_of(index as usize).life.store(life(FlowState::Closing, 0).0);
         let place = claim(&heap, &at(50), index, 0xabcd);
-        assert_eq!(place.0, 4 << 32 | u64::from(index), "the next version of slot {index}");
-        for (other, entry) in heap.entries.iter().enumerate() {
+        let number = u64::from(index % 16 * 4 + index / 16);
+        assert_eq!(place.0, 4 << 32 | number, "the next version of slot {index}");
+        for other in 0..64 {
+            let entry = heap.entry_of(other);
             let expected = if other as u32 == index {
                 life(FlowState::Closing, 0).busy_after()
             } else {
@@ -206,7 +208,7 @@ fn a_claim_makes_one_slot_busy_and_sets_its_tag_alone() {
 fn what_does_not_give_way_cannot_be_claimed() {
     let heap = full();
     assert_eq!(claim(&heap, &at(50), 5, 7), Place::NOWHERE);
-    heap.entries[5].life.store(life(FlowState::Closing, 0).busy_after().0);
+    heap.entry_of(5).life.store(life(FlowState::Closing, 0).busy_after().0);
     assert_eq!(claim(&heap, &at(50), 5, 7), Place::NOWHERE, "another CPU writes there");
     assert_eq!(heap.buckets[0].tags[1].load(), 0x1111_2222_3333_4444);
     assert_eq!(claim(&heap, &at(50), 64, 7), Place::NOWHERE, "there is no such slot");
@@ -224,10 +226,14 @@ impl Memory for Contended {
         self.0.entry(index)
     }
 
-    fn claim(&self, context: &Context<'_>, index: u32, tag: u64) -> Place {
+    fn tail(&self, index: u32) -> Option<&crate::flow::Tail> {
+        self.0.tail(index)
+    }
+
+    fn claim(&self, context: &Context<'_>, slot: u32, tag: u64) -> Place {
         let left = self.1.get();
         self.1.set(left.saturating_sub(1));
-        if left > 0 { Place::NOWHERE } else { claim(self, context, index, tag) }
+        if left > 0 { Place::NOWHERE } else { claim(self, context, slot, tag) }
     }
 }
 
@@ -252,20 +258,20 @@ fn what_is_over_of_the_same_tag_goes_first() {
         let heap = full();
         tagged(&heap, index);
         assert_eq!(former(&heap, &at(50), &choice), NOWHERE, "slot {index} is alive");
-        heap.entries[index].life.store(life(FlowState::Opening, 40).0);
+        heap.entry_of(index).life.store(life(FlowState::Opening, 40).0);
         assert_eq!(former(&heap, &at(50), &choice), NOWHERE, "slot {index} may go, but is not over");
-        heap.entries[index].life.store(life(FlowState::Opening, 0).freed().0);
+        heap.entry_of(index).life.store(life(FlowState::Opening, 0).freed().0);
         let expected = if matches!(index / 16, 1 | 3) { index as u32 } else { NOWHERE };
         assert_eq!(former(&heap, &at(50), &choice), expected, "slot {index}");
     }
     // Behind others of the same tag that live.
     let heap = full();
     (16..20).for_each(|index| tagged(&heap, index));
-    heap.entries[17].life.store(0);
+    heap.entry_of(17).life.store(0);
     assert_eq!(former(&heap, &at(50), &choice), 17);
-    heap.entries[17].life.store(life(FlowState::Established, 0).0);
+    heap.entry_of(17).life.store(life(FlowState::Established, 0).0);
     tagged(&heap, 50);
-    heap.entries[50].life.store(0);
+    heap.entry_of(50).life.store(0);
     assert_eq!(former(&heap, &at(50), &choice), 50, "in the second bucket");
     for missing in [Choice { first: 4, ..choice }, Choice { first: 0, second: 4, ..choice }] {
         assert_eq!(former(&heap, &at(50), &missing), NOWHERE);

@@ -42,7 +42,7 @@ impl Weight {
         for name in map::ALL {
             let octets = size(arena, name).with_context(|| name.to_owned())?;
             maps += octets;
-            if [map::FLOW_BUCKETS, map::FLOW_ENTRIES].contains(&name) {
+            if [map::FLOW_BUCKETS, map::FLOW_ENTRIES, map::FLOW_TAILS].contains(&name) {
                 flows += octets;
             }
         }
