@@ -1,10 +1,7 @@
 //! Brings about what the policy says: plan, record, publish, attach, in this order, and what is
 //! left as it was when one of them fails. The one place where policies meet the kernel.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
@@ -29,12 +26,13 @@ use crate::{
 };
 
 mod attaching;
+mod leftovers;
 mod mending;
 mod preview;
 mod writing;
 
 pub use self::attaching::detached;
-use self::{mending::Mending, writing::Writing};
+use self::{leftovers::Leftovers, mending::Mending, writing::Writing};
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -60,19 +58,6 @@ pub struct Engine {
     /// What could not be written down.
     writing: Writing,
 }
-
-/// What was in force, to be freed; when memory is to be given back; and whether generations are to be
-/// removed from the disk.
-#[derive(Default)]
-struct Leftovers {
-    former: Vec<InForce>,
-    give_back_at: Option<Instant>,
-    has_generations: bool,
-}
-
-/// How long nothing has changed when memory is given back: one change seldom comes alone, and to get
-/// memory anew is a good part of what it costs.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The generation in force.
 pub(super) struct InForce {
@@ -128,7 +113,7 @@ impl Engine {
         self.before = before(record.as_ref(), &kernel);
         self.in_force = None;
         // Loading the programs takes more than all else that a small policy does.
-        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
+        self.leftovers.took_memory();
         Ok(self.kernel.insert(kernel))
     }
 
@@ -322,30 +307,13 @@ impl Engine {
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            self.leftovers.has_generations |= applied.changed;
+            if applied.changed {
+                self.leftovers.added_generation();
+            }
         }
         applied.problems.clone_from(&self.problems);
         applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
         Ok(applied)
-    }
-
-    /// Does what can wait until the answer to a change is on its way: removes old generations from the
-    /// disk and, when no other change has come for a while, gives back memory. To be called now and then.
-    pub fn tidy(&mut self) {
-        self.leftovers.former.clear();
-        if self.leftovers.give_back_at.is_some_and(|at| at <= Instant::now()) {
-            self.leftovers.give_back_at = None;
-            memory::give_back();
-        }
-        let has_generations = std::mem::take(&mut self.leftovers.has_generations);
-        if let Some(in_force) = &self.in_force
-            && has_generations
-            // What could not be written down is not what is on the disk.
-            && self.writing.problem().is_none()
-            && let Err(error) = self.store.prune(in_force.record.generation)
-        {
-            warn!("old generations stay on disk: {error}");
-        }
     }
 
     /// Refuses what could not be attached.
@@ -427,8 +395,10 @@ impl Engine {
             is_forgotten: false,
         };
         let next = InForce { candidate, record, inputs: placement.inputs.clone(), bytes };
-        self.leftovers.former.extend(self.in_force.replace(next));
-        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
+        if let Some(former) = self.in_force.replace(next) {
+            self.leftovers.free_later(former);
+        }
+        self.leftovers.took_memory();
         Ok(())
     }
 
