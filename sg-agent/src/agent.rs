@@ -21,6 +21,7 @@ pub mod cut;
 pub mod desired;
 pub mod engine;
 mod files;
+mod foretold;
 mod generations;
 pub mod history;
 mod memory;
@@ -288,12 +289,12 @@ impl Agent {
         match event {
             Event::Apply(submission, terms, reply) => {
                 let result = read(submission.load(&Limits::default()), "apply the policy")
-                    .and_then(|candidate| self.change(candidate, "apply", terms));
+                    .and_then(|candidate| self.apply(candidate, terms));
                 answer(reply, result);
             }
             Event::Plan(submission, reply) => {
                 let result = read(submission.load(&Limits::default()), "plan the policy")
-                    .and_then(|candidate| self.engine.plan(&candidate));
+                    .and_then(|candidate| self.engine.plan(&candidate, engine::LISTED));
                 answer(reply, result);
             }
             Event::Audited(submission, reply) => {
@@ -341,6 +342,10 @@ impl Agent {
             // The loop looks after every event, and ends before it comes here.
             Event::Look | Event::Shutdown => {}
         }
+    }
+
+    fn apply(&mut self, candidate: Candidate, terms: Terms) -> Result<Applied, Failure> {
+        self.foretold(&candidate.clone(), |agent| agent.change(candidate, "apply", terms))
     }
 
     fn change(&mut self, candidate: Candidate, cause: &str, terms: Terms) -> Result<Applied, Failure> {

@@ -5,7 +5,7 @@
 //! the manual are generated from these definitions.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::PathBuf,
 };
 
@@ -201,7 +201,8 @@ impl Global {
 
     /// Writes a command's answer.
     fn print<V: Show>(&self, view: &V) -> Result<(), Error> {
-        let mut out = io::stdout().lock();
+        // Standard output writes each line by itself, of which an answer may have a hundred thousand.
+        let mut out = BufWriter::new(io::stdout().lock());
         render::write(&mut out, self.format(), Self::style(), view)?;
         Ok(out.flush()?)
     }

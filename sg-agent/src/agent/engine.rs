@@ -31,8 +31,8 @@ mod mending;
 mod preview;
 mod writing;
 
-pub use self::attaching::detached;
-use self::{leftovers::Leftovers, mending::Mending, writing::Writing};
+pub use self::{attaching::detached, preview::LISTED};
+use self::{leftovers::Leftovers, mending::Mending, preview::Prepared, writing::Writing};
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -55,6 +55,8 @@ pub struct Engine {
     pub(super) way_back: Option<WayBack>,
     /// What changes have left to be done when whoever waits for them has the answer.
     leftovers: Leftovers,
+    /// What was compiled to tell what the change that follows does.
+    prepared: Option<Prepared>,
     /// What could not be written down.
     writing: Writing,
 }
@@ -88,6 +90,7 @@ impl Engine {
             trial: None,
             way_back: None,
             leftovers: Leftovers::default(),
+            prepared: None,
             writing: Writing::default(),
         };
         engine.open_kernel()?;
@@ -336,14 +339,7 @@ impl Engine {
         order: &Order,
         applied: &mut Applied,
     ) -> Result<(), Failure> {
-        let plan = plan::compile(
-            &candidate.policy,
-            &placement.inputs,
-            &self.before.numbering,
-            self.sizes.rules,
-            &memory::limit(),
-        )
-        .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
+        let plan = self.compile(&candidate, placement)?;
         applied.compile_ms = plan.compile_ms;
         if let Some(own) = &order.own {
             own.check(&plan.image, placement, &there()?)?;
@@ -400,6 +396,24 @@ impl Engine {
         }
         self.leftovers.took_memory();
         Ok(())
+    }
+
+    /// The next generation's image; not anew where it has just been made to tell what it changes.
+    fn compile(&mut self, candidate: &Candidate, placement: &Placement) -> Result<Plan, Failure> {
+        let (policy, inputs, before) = (&candidate.policy, &placement.inputs, &self.before.numbering);
+        let prepared = self.prepared.take().and_then(|prepared| prepared.of(policy, inputs, before));
+        prepared.map_or_else(
+            || {
+                plan::compile(policy, inputs, before, self.sizes.rules, &memory::limit())
+                    .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))
+            },
+            Ok,
+        )
+    }
+
+    /// Forgets what was compiled for a change that needed it not.
+    pub(super) fn drop_prepared(&mut self) {
+        self.prepared = None;
     }
 
     /// A number that no generation ever had: flows tell by it which policy admitted them.

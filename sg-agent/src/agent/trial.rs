@@ -293,6 +293,12 @@ impl Engine {
         self.follow()?.ok_or_else(|| Failure::new(Exit::Failed, WHAT, "nothing is enforced"))
     }
 
+    /// The policy that comes back unless the one on trial is confirmed.
+    #[must_use]
+    pub fn former(&self) -> Option<&Candidate> {
+        self.trial.as_ref()?.former.as_ref()
+    }
+
     /// Ends the trial at once: the former policy is in force again.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod plan;
 use crate::view::{
     AgentStatus, Amount, Applied, AttachmentStatus, Audited, AuditedTraffic, ByGroup, ByInterface, ByReason,
     ByRule, Check, Counters, Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList,
-    HookStatus, InterfaceCounters, MapFill, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters,
+    HookStatus, InterfaceCounters, MapFill, Plan, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters,
     Status, Uncovered, UnlockedPort,
 };
 
@@ -457,12 +457,19 @@ enforced on eth0, tap0
 "
     );
     assert_eq!(
-        table(&Applied { changed: false, ..applied }),
+        table(&Applied { changed: false, ..applied.clone() }),
         "\
 generation 8 is in force already
 enforced on eth0, tap0
 "
     );
+    let told = table(&Applied { plan: Some(plan::plan()), ..applied.clone() });
+    let (changes, report) = told.split_once("\n\n").unwrap();
+    assert!(changes.starts_with("INTERFACES\n") && !changes.contains("SIZE"), "{changes}");
+    assert!(changes.contains("3 of 1 234 live flows ended:"), "{changes}");
+    assert!(report.starts_with("generation 8 is in force\n2 groups"), "{report}");
+    let same = Plan { changed: false, ..Plan::default() };
+    assert_eq!(table(&Applied { plan: Some(same), ..applied.clone() }), table(&applied), "nothing to tell");
     let detached = Detached { interfaces: vec![text("eth0")], all: true };
     assert_eq!(
         table(&detached),
