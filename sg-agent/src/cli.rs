@@ -20,6 +20,7 @@ mod duration;
 mod explain;
 mod flows;
 mod history;
+mod metrics;
 mod operator;
 mod plan;
 mod reload;
@@ -120,6 +121,8 @@ pub enum Command {
     Status,
     /// Show what passed and what was dropped
     Counters(counters::Arguments),
+    /// Print what `status` and `counters` tell for Prometheus, as text
+    Metrics,
     /// Report drops as they happen
     Drops(drops::Arguments),
     /// List the flow table
@@ -178,6 +181,7 @@ pub fn run(cli: Cli) -> Result<Exit, Error> {
         Command::History => history::history(&global),
         Command::Status => status::run(&global),
         Command::Counters(arguments) => counters::run(&global, &arguments),
+        Command::Metrics => metrics::run(&global),
         Command::Drops(arguments) => drops::run(&global, &arguments),
         Command::Flows(arguments) => flows::run(&global, &arguments),
         Command::Detach(arguments) => detach::run(&global, arguments),

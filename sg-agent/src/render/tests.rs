@@ -175,6 +175,7 @@ fn status() -> Status {
     let fill = |used, capacity| Fill { used, capacity };
     Status {
         agent: AgentStatus {
+            files_refused: false,
             running: true,
             pid: Some(812),
             version: Some(text("0.1.0")),
@@ -238,6 +239,7 @@ fn status() -> Status {
             zones: fill(1, 256),
         }),
         repairs: Repairs {
+            by_kind: [(text("hook"), 1)].into(),
             count: 2,
             last: Some(Repair {
                 time: text("2026-11-23T15:00:00Z"),
@@ -246,8 +248,12 @@ fn status() -> Status {
             }),
         },
         not_covered: vec![
-            Uncovered { name: text("lo"), why: text("loopback is never filtered") },
-            Uncovered { name: text("eth1"), why: text("no entry of the policy matches it") },
+            Uncovered { name: text("lo"), why: text("loopback is never filtered"), is_wanted: false },
+            Uncovered {
+                name: text("eth1"),
+                why: text("no entry of the policy matches it"),
+                is_wanted: false,
+            },
         ],
         problems: vec![text(
             "wlan0: the XDP hook of wlan0 is occupied by program other (7); detach that program",
