@@ -159,6 +159,9 @@ struct Agent {
 impl Agent {
     async fn start_and_serve(options: Options) -> Result<(), Failure> {
         let store = Store::new(&options.state_dir).lock().map_err(Failure::state)?;
+        if !store.is_there() {
+            error!("{} is not there and cannot be made: nothing is kept", options.state_dir.display());
+        }
         let listener = server::listen(&options.socket)?;
         let (sender, mut events) = mpsc::channel(64);
         // Watching begins before the first look at the interfaces, so that no change is missed.
@@ -233,12 +236,19 @@ impl Agent {
         let order = order.even_unwritten();
         let Some(last_good) = self.engine.last_good() else {
             return match refused {
-                // Without it nothing would be enforced.
-                Some(_)
+                Some(failure)
                     if self.rewrite.is_some()
                         && let Some(sound) = sound =>
                 {
-                    self.engine.apply(sound, &order).map(drop)
+                    // Without it nothing would be enforced. What is enforced and nobody remembers may be
+                    // another policy, which whoever cannot write must not take the place of.
+                    if self.engine.generation() == 0 || self.engine.is_enforced(&sound) {
+                        return self.engine.apply(sound, &order).map(drop);
+                    }
+                    self.refuse(&failure);
+                    self.are_files_refused = true;
+                    warn!("what is enforced stays, and nobody knows what it says");
+                    Ok(())
                 }
                 Some(failure) if !is_awaited => Err(failure),
                 _ => {

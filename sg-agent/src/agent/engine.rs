@@ -7,17 +7,15 @@ use tracing::{info, warn};
 
 use super::{
     memory,
-    numbering::Numbering,
     order::{Occasion, Order},
     plan::{self, Before, Candidate, Entry, Inputs, Placement, Plan},
     steps::{Steps, steps},
     trial::{Trial, WayBack},
-    zones::{Slot, ZoneTable},
 };
 use crate::{
     failure::{Exit, Failure},
     kernel::{
-        Attached, Kernel, KernelError, Opened, Paths, Reader, Settings, Sizes, Unlocked,
+        Attached, Kernel, KernelError, Paths, Reader, Settings, Sizes, Unlocked,
         links::{Interface, Interfaces},
     },
     policy::Policy,
@@ -29,6 +27,7 @@ mod attaching;
 mod leftovers;
 mod mending;
 mod preview;
+mod remembering;
 mod writing;
 
 pub use self::{attaching::detached, preview::LISTED};
@@ -95,62 +94,6 @@ impl Engine {
         };
         engine.open_kernel()?;
         Ok(engine)
-    }
-
-    /// Opens the kernel, and remembers which numbers are in use there.
-    pub(super) fn open_kernel(&mut self) -> Result<&mut Kernel, Failure> {
-        let (kernel, opened) = Kernel::open(&self.paths, &self.sizes, &self.settings)
-            .map_err(|error| Failure::kernel("open the programs and maps", &error))?;
-        let generation = kernel.generation();
-        let admitting = if generation == 0 { kernel.latest_generation() } else { generation };
-        let record = self.store.store().record(admitting).unwrap_or_else(|error| {
-            warn!("the record of generation {admitting} is of no use: {error}");
-            None
-        });
-        match opened {
-            Opened::Loaded => info!("programs and maps are loaded; nothing is enforced yet"),
-            Opened::Inherited => info!("programs and maps are loaded, with the flows of another version"),
-            Opened::Adopted => info!(generation, "adopted what is enforced"),
-            Opened::Upgraded => info!(generation, "adopted what is enforced, with new programs"),
-        }
-        self.before = before(record.as_ref(), &kernel);
-        self.in_force = None;
-        // Loading the programs takes more than all else that a small policy does.
-        self.leftovers.took_memory();
-        Ok(self.kernel.insert(kernel))
-    }
-
-    /// Remembers which numbers are in use after the kernel has gone back to another generation.
-    pub(super) fn reread(&mut self) {
-        self.in_force = None;
-        let Some(kernel) = &self.kernel else { return };
-        let record = self.store.store().record(kernel.generation()).unwrap_or_default();
-        self.before = before(record.as_ref(), kernel);
-    }
-
-    /// The last policy that was in force and can be read: of the generation that the kernel has, else the
-    /// newest on disk.
-    #[must_use]
-    pub fn last_good(&self) -> Option<Candidate> {
-        let generation = self.kernel.as_ref().map_or(0, Kernel::generation);
-        let mut policies = match self.store.store().policies_since(generation) {
-            Ok(policies) => policies,
-            Err(error) => {
-                warn!("no former policy can be read: {error}");
-                return None;
-            }
-        };
-        policies.find_map(|submission| {
-            let loaded = submission.load(&crate::document::Limits::default());
-            let refused = match Candidate::of(loaded) {
-                Ok(candidate) => return Some(candidate),
-                Err(diagnostics) => diagnostics,
-            };
-            for diagnostic in refused {
-                warn!("a former policy is not one any more: {diagnostic}");
-            }
-            None
-        })
     }
 
     /// The generation in force; 0: none.
@@ -295,7 +238,8 @@ impl Engine {
             Some(in_force)
                 if in_force.inputs == placement.inputs
                     && in_force.candidate.policy == candidate.policy
-                    && in_force.record.policy == applied.digest => {}
+                    && in_force.record.policy == applied.digest
+                    && !self.is_outnumbered() => {}
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
         self.write_down();
@@ -345,6 +289,7 @@ impl Engine {
             own.check(&plan.image, placement, &there()?)?;
         }
 
+        let is_outnumbered = self.is_outnumbered();
         let Some(kernel) = &mut self.kernel else {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
         };
@@ -357,11 +302,21 @@ impl Engine {
                 read.as_ref()
             }
         };
+        let is_its =
+            |kernel: &Kernel| kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest());
         let is_in_force = generation > 0
-            && recorded.is_some_and(|record| record.image == hex(&plan.image.digest()))
-            && (self.in_force.is_some()
-                || kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest()));
+            && !is_outnumbered
+            && recorded.is_none_or(|record| record.image == hex(&plan.image.digest()))
+            && (self.in_force.is_some() || is_its(kernel));
         let record = match recorded {
+            // Nothing says so, but the image itself.
+            None if is_in_force => {
+                clear(kernel, &placement.given, &[])
+                    .map_err(|error| Failure::kernel("clear zones", &error))?;
+                let record = plan::record(&candidate, placement, &plan, Entry::new(generation, order));
+                self.write_for(order, &record, &candidate)?;
+                record
+            }
             Some(old) if is_in_force => {
                 // The image knows a zone by its number alone: another interface may have it now.
                 clear(kernel, &placement.given, &[])
@@ -456,33 +411,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// The numbers that the kernel uses, as far as they are remembered.
-fn before(record: Option<&Record>, kernel: &Kernel) -> Before {
-    let is_enforced = kernel.generation() > 0;
-    // The zones of interfaces that are yet to be taken over from another version stay theirs.
-    let inherited = kernel.inherited();
-    let taken = inherited.iter().map(|(ifindex, zone)| (*zone, Slot::Used(*ifindex)));
-    let attached = kernel.attached();
-    let Some(record) = record.filter(|_| is_enforced) else {
-        // Whose zone is whose is told by what is attached, too.
-        let attached = attached.iter().filter(|attached| !attached.is_gone);
-        let attached = attached.map(|attached| (attached.zone, Slot::Used(attached.ifindex)));
-        let zones = ZoneTable(taken.chain(attached).collect());
-        let numbering = record.map(Numbering::of).unwrap_or_default();
-        return Before { is_forgotten: is_enforced, zones, numbering };
-    };
-    let mut zones = ZoneTable::of(record);
-    // One that was detached meanwhile begins afresh: what flowed since was not seen.
-    zones.0.retain(|zone, slot| match slot {
-        Slot::Used(ifindex) => {
-            attached.iter().any(|attached| (attached.ifindex, attached.zone) == (*ifindex, *zone))
-        }
-        Slot::Retired(_) => true,
-    });
-    zones.0.extend(taken);
-    Before { numbering: Numbering::of(record), zones, is_forgotten: false }
 }
 
 /// Clears what changes hands.

@@ -404,9 +404,10 @@ impl Engine {
     }
 
     /// Without a trial: whatever was written down and did not come into force is no generation, and a way
-    /// back that is still planned was called off by whoever took the note away.
+    /// back that is still planned was called off by whoever took the note away. In a folder that is out of
+    /// reach there may be a note: the programs go back by themselves.
     fn forget_the_unborn(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
+        let Some(kernel) = self.kernel.as_mut().filter(|_| self.store.is_there()) else { return };
         kernel.stay();
         let generation = kernel.generation();
         if generation > 0 {
