@@ -1,5 +1,5 @@
 //! One netlink socket: asks and reads answers, blocking. What the answers mean is told by
-//! [`super::links`], [`super::clsact`] and [`super::sockets`].
+//! [`super::links`], [`super::clsact`] and [`super::sockets()`].
 //!
 //! Answers are read attribute by attribute and not decoded as a whole: one that a newer kernel
 //! writes otherwise must not keep the others from being read.
