@@ -21,6 +21,7 @@ pub mod cut;
 pub mod desired;
 pub mod engine;
 mod files;
+mod foretold;
 mod generations;
 pub mod history;
 mod memory;
@@ -32,6 +33,7 @@ pub mod plan;
 mod settings;
 mod sources;
 pub mod steps;
+mod telling;
 mod trial;
 mod unlocks;
 mod watch;
@@ -45,11 +47,10 @@ use crate::{
     config::Config,
     control::server,
     document::{Limits, Loaded},
-    enforced::Enforced,
     failure::{Exit, Failure},
     kernel::{self, Paths},
     state::{Store, Submission},
-    view::{AgentStatus, Applied, Audited, Counters, Detached, Grouping, History, Plan, Status, timestamp},
+    view::{Applied, Audited, Counters, Detached, Grouping, History, Plan, Status},
 };
 
 /// The policy of an agent that nobody named one to.
@@ -98,6 +99,8 @@ pub enum Event {
     Status(Reply<Status>),
     /// Somebody asks for counters.
     Counters(Grouping, Option<String>, Reply<Counters>),
+    /// Somebody asks for what `status` and `counters` tell, as text for a monitoring system.
+    Metrics(Reply<String>),
     /// Interfaces or addresses have changed.
     InterfacesChanged,
     /// Files that the policy is read from have changed.
@@ -144,6 +147,8 @@ struct Agent {
     watch: Watch,
     started: Timestamp,
     last_error: Option<Failure>,
+    /// What the policy's files say was refused.
+    are_files_refused: bool,
     retry: Option<Instant>,
     /// When files whose policy could not be written down are tried again.
     rewrite: Option<Instant>,
@@ -154,6 +159,9 @@ struct Agent {
 impl Agent {
     async fn start_and_serve(options: Options) -> Result<(), Failure> {
         let store = Store::new(&options.state_dir).lock().map_err(Failure::state)?;
+        if !store.is_there() {
+            error!("{} is not there and cannot be made: nothing is kept", options.state_dir.display());
+        }
         let listener = server::listen(&options.socket)?;
         let (sender, mut events) = mpsc::channel(64);
         // Watching begins before the first look at the interfaces, so that no change is missed.
@@ -167,6 +175,7 @@ impl Agent {
             watch: Watch::new(files::policy_path(&options), options.config.watch),
             started: Timestamp::now(),
             last_error: None,
+            are_files_refused: false,
             retry: None,
             rewrite: None,
             look: Instant::now(),
@@ -227,12 +236,19 @@ impl Agent {
         let order = order.even_unwritten();
         let Some(last_good) = self.engine.last_good() else {
             return match refused {
-                // Without it nothing would be enforced.
-                Some(_)
+                Some(failure)
                     if self.rewrite.is_some()
                         && let Some(sound) = sound =>
                 {
-                    self.engine.apply(sound, &order).map(drop)
+                    // Without it nothing would be enforced. What is enforced and nobody remembers may be
+                    // another policy, which whoever cannot write must not take the place of.
+                    if self.engine.generation() == 0 || self.engine.is_enforced(&sound) {
+                        return self.engine.apply(sound, &order).map(drop);
+                    }
+                    self.refuse(&failure);
+                    self.are_files_refused = true;
+                    warn!("what is enforced stays, and nobody knows what it says");
+                    Ok(())
                 }
                 Some(failure) if !is_awaited => Err(failure),
                 _ => {
@@ -243,6 +259,7 @@ impl Agent {
         };
         if let Some(failure) = refused {
             self.refuse(&failure);
+            self.are_files_refused = true;
             warn!("the last good policy stays in force");
         }
         self.engine.apply(last_good, &order).map(drop)
@@ -288,12 +305,12 @@ impl Agent {
         match event {
             Event::Apply(submission, terms, reply) => {
                 let result = read(submission.load(&Limits::default()), "apply the policy")
-                    .and_then(|candidate| self.change(candidate, "apply", terms));
+                    .and_then(|candidate| self.apply(candidate, terms));
                 answer(reply, result);
             }
             Event::Plan(submission, reply) => {
                 let result = read(submission.load(&Limits::default()), "plan the policy")
-                    .and_then(|candidate| self.engine.plan(&candidate));
+                    .and_then(|candidate| self.engine.plan(&candidate, engine::LISTED));
                 answer(reply, result);
             }
             Event::Audited(submission, reply) => {
@@ -332,6 +349,7 @@ impl Agent {
             }
             Event::Status(reply) => answer(reply, self.status()),
             Event::Counters(by, interface, reply) => answer(reply, self.counters(by, interface.as_deref())),
+            Event::Metrics(reply) => answer(reply, self.metrics()),
             Event::InterfacesChanged => {
                 if let Err(failure) = self.engine.follow() {
                     self.refuse(&failure);
@@ -341,6 +359,10 @@ impl Agent {
             // The loop looks after every event, and ends before it comes here.
             Event::Look | Event::Shutdown => {}
         }
+    }
+
+    fn apply(&mut self, candidate: Candidate, terms: Terms) -> Result<Applied, Failure> {
+        self.foretold(&candidate.clone(), |agent| agent.change(candidate, "apply", terms))
     }
 
     fn change(&mut self, candidate: Candidate, cause: &str, terms: Terms) -> Result<Applied, Failure> {
@@ -396,64 +418,6 @@ impl Agent {
         self.last_error = Some(failure.clone());
     }
 
-    fn enforced(&self) -> Result<Option<Enforced>, Failure> {
-        let reader =
-            self.engine.reader().map_err(|error| Failure::kernel("read what is enforced", &error))?;
-        reader.map(|reader| Enforced::of(reader, self.engine.store().clone())).transpose()
-    }
-
-    fn status(&self) -> Result<Status, Failure> {
-        let read =
-            self.enforced().and_then(|enforced| enforced.map(|enforced| enforced.status()).transpose());
-        let mut status = match read {
-            Ok(status) => status.unwrap_or_default(),
-            // Others took what it is read from: that is what there is to say.
-            Err(failure) => Status { problems: vec![failure.to_string()], ..Status::default() },
-        };
-        self.engine.tell(&mut status);
-        status.problems.extend(self.watch.problem());
-        status.confirm_by = self.engine.confirm_by().map(|(_, shown)| shown.to_owned());
-        status.agent = AgentStatus {
-            running: true,
-            pid: Some(std::process::id()),
-            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            started: Some(timestamp(self.started)),
-            policy: self.watch.policy().map(|path| path.display().to_string()),
-            watching: self.watch.is_on(),
-            last_error: self.last_error.as_ref().map(ToString::to_string),
-            last_diagnostics: self.last_error.iter().flat_map(first_diagnostics).collect(),
-        };
-        Ok(status)
-    }
-
-    fn counters(&self, by: Grouping, interface: Option<&str>) -> Result<Counters, Failure> {
-        match self.enforced()? {
-            Some(enforced) => enforced.counters(by, interface),
-            None => Err(nothing_enforced("read the counters")),
-        }
-    }
-
-    fn summary(&self) -> String {
-        let generation = self.engine.generation();
-        if generation == 0 {
-            return match &self.last_error {
-                None => "nothing is enforced: there is no policy yet".to_owned(),
-                Some(error) => format!("nothing is enforced; the latest policy was refused: {error}"),
-            };
-        }
-        match &self.last_error {
-            None => match self.engine.confirm_by() {
-                Some((_, shown)) => {
-                    format!("generation {generation} is in force, to be confirmed until {shown}")
-                }
-                None => format!("generation {generation} is in force"),
-            },
-            Some(error) => {
-                format!("generation {generation} is in force; the latest change was refused: {error}")
-            }
-        }
-    }
-
     fn say_ready(&self, options: &Options) {
         let line = format!("sg-agent: ready: {}, requests at {}\n", self.summary(), options.socket.display());
         // Whoever closed the stream does not want to know.
@@ -471,12 +435,6 @@ pub fn nothing_enforced(what: &str) -> Failure {
 fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) {
     // A requester that has gone away is no error.
     let _ = reply.send(result);
-}
-
-/// As many of a failure's diagnostics as `status` shows: the log has all of them.
-fn first_diagnostics(failure: &Failure) -> impl Iterator<Item = String> + '_ {
-    const SHOWN: usize = 10;
-    failure.diagnostics.iter().take(SHOWN).cloned()
 }
 
 /// The policy of what was read, or a failure with all that is wrong with it.

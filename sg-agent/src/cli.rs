@@ -5,7 +5,7 @@
 //! the manual are generated from these definitions.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::PathBuf,
 };
 
@@ -20,6 +20,7 @@ mod duration;
 mod explain;
 mod flows;
 mod history;
+mod metrics;
 mod operator;
 mod plan;
 mod reload;
@@ -120,6 +121,8 @@ pub enum Command {
     Status,
     /// Show what passed and what was dropped
     Counters(counters::Arguments),
+    /// Print what `status` and `counters` tell for Prometheus, as text
+    Metrics,
     /// Report drops as they happen
     Drops(drops::Arguments),
     /// List the flow table
@@ -178,6 +181,7 @@ pub fn run(cli: Cli) -> Result<Exit, Error> {
         Command::History => history::history(&global),
         Command::Status => status::run(&global),
         Command::Counters(arguments) => counters::run(&global, &arguments),
+        Command::Metrics => metrics::run(&global),
         Command::Drops(arguments) => drops::run(&global, &arguments),
         Command::Flows(arguments) => flows::run(&global, &arguments),
         Command::Detach(arguments) => detach::run(&global, arguments),
@@ -201,7 +205,8 @@ impl Global {
 
     /// Writes a command's answer.
     fn print<V: Show>(&self, view: &V) -> Result<(), Error> {
-        let mut out = io::stdout().lock();
+        // Standard output writes each line by itself, of which an answer may have a hundred thousand.
+        let mut out = BufWriter::new(io::stdout().lock());
         render::write(&mut out, self.format(), Self::style(), view)?;
         Ok(out.flush()?)
     }

@@ -68,6 +68,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// `GET`: [`crate::view::Counters`].
     pub const COUNTERS: &str = "/v1/counters";
+    /// `GET`: what both tell, as text for Prometheus.
+    pub const METRICS: &str = "/v1/metrics";
     /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Applied`].
     pub const APPLY: &str = "/v1/apply";
     /// `POST`: a [`crate::state::Submission`] for a [`crate::view::Plan`].

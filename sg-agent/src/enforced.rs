@@ -189,7 +189,12 @@ impl Enforced {
         })
     }
 
-    fn by_interface(&self, interface: Option<&str>) -> Result<ByInterface, Failure> {
+    /// The counters of one interface or all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::counters`].
+    pub fn by_interface(&self, interface: Option<&str>) -> Result<ByInterface, Failure> {
         let attachments = match interface {
             Some(name) => vec![self.attachment(name)?],
             None => self.attachments()?,
@@ -473,6 +478,7 @@ fn uncovered(record: Option<&Record>, attachments: &[Attachment]) -> Result<Vec<
         .map(|interface| Uncovered {
             name: interface.name.clone(),
             why: why(&interface.name, interface.ifindex).to_owned(),
+            is_wanted: is_matched(interface.ifindex),
         })
         .collect())
 }

@@ -15,12 +15,14 @@ mod explain;
 mod flows;
 mod grid;
 mod history;
+mod metrics;
 mod numbers;
 mod plan;
 mod status;
 mod unlock;
 
 pub use grid::Style;
+pub use metrics::{CONTENT_TYPE, metrics};
 
 /// The forms of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

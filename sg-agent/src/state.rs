@@ -18,20 +18,23 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, File, TryLockError},
-    io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     thread,
 };
 
 mod file;
+mod locks;
 mod record;
 mod submission;
 mod trial;
 mod unlocks;
 
-use self::file::{prepare, read, remove, rename, replace};
+use self::{
+    file::{prepare, read, remove, rename, replace},
+    locks::Locks,
+};
 pub use self::{
     record::{FORMAT, Record, RuleRecord, ZoneRecord},
     submission::{Submission, Text, hex},
@@ -99,7 +102,8 @@ pub struct LockedStore {
     whole: RefCell<String>,
     /// The policy of each generation whose record was written or read by this process.
     policies: RefCell<BTreeMap<u64, String>>,
-    _locks: (File, Option<File>),
+    /// None while the folder is not there: nobody can hold it, nor keep anything in it.
+    locks: RefCell<Option<Locks>>,
 }
 
 /// Makes a folder that only its owner may enter; one that is there is left alone.
@@ -118,43 +122,32 @@ impl Store {
     }
 
     /// Makes the folder if need be and locks it: where nothing can be written as well, so that what is
-    /// kept can be put in force from a disk that is full or read-only.
+    /// kept can be put in force from a disk that is full or read-only. One that is not there and cannot be
+    /// made keeps nothing, and each write tries again.
     ///
     /// # Errors
     ///
-    /// The folder is not there and cannot be made, or another agent holds it.
+    /// Another agent holds the folder.
     pub fn lock(self) -> Result<LockedStore, StateError> {
-        make(&self.root)?;
-        let folder = File::open(&self.root).map_err(|source| StateError::Io {
-            operation: "open",
-            path: self.root.clone(),
-            source,
-        })?;
-        self.hold(&folder, &self.root)?;
-        let path = self.root.join("lock");
-        let writable =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        // What is locked need not be written, and what is not there is nobody's.
-        let lock = writable.or_else(|_| File::open(&path)).ok();
-        lock.as_ref().map(|lock| self.hold(lock, &path)).transpose()?;
-        // Whoever writes into them says what is wrong with them.
-        let _ = self.make_folders();
+        let locks = match self.hold() {
+            Err(error @ StateError::Locked { .. }) => return Err(error),
+            held => held.ok(),
+        };
         Ok(LockedStore {
             store: self,
             whole: RefCell::default(),
             policies: RefCell::default(),
-            _locks: (folder, lock),
+            locks: RefCell::new(locks),
         })
     }
 
-    fn hold(&self, file: &File, path: &Path) -> Result<(), StateError> {
-        match file.try_lock() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.root.clone() }),
-            Err(TryLockError::Error(source)) => {
-                Err(StateError::Io { operation: "lock", path: path.to_owned(), source })
-            }
-        }
+    /// Makes the folder if need be and locks it.
+    fn hold(&self) -> Result<Locks, StateError> {
+        make(&self.root)?;
+        let locks = Locks::of(&self.root)?;
+        // Whoever writes into them says what is wrong with them.
+        let _ = self.make_folders();
+        Ok(locks)
     }
 
     /// Makes the folders of records and policies.
@@ -304,12 +297,28 @@ impl LockedStore {
         &self.store
     }
 
+    /// Whether the folder is there: what is not in it was put away, and not out of reach.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.locks.borrow().is_some()
+    }
+
+    /// Holds the folder from now on, if it was not there before.
+    fn hold(&self) -> Result<(), StateError> {
+        let mut locks = self.locks.borrow_mut();
+        if locks.is_none() {
+            *locks = Some(self.store.hold()?);
+        }
+        Ok(())
+    }
+
     /// Writes a record and the policy that it came from. When this returns they are on disk.
     ///
     /// # Errors
     ///
     /// They cannot be written; an older record of the same generation is then still whole.
     pub fn write(&self, record: &Record, submission: &Submission) -> Result<(), StateError> {
+        self.hold()?;
         self.store.make_folders()?;
         let path = self.store.record_path(record.generation);
         if self.is_kept(&record.policy) {
@@ -366,6 +375,7 @@ impl LockedStore {
     ///
     /// It cannot be written.
     pub fn begin_trial(&self, trial: &TrialRecord, submission: &Submission) -> Result<(), StateError> {
+        self.hold()?;
         self.keep(&trial.policy, submission)?;
         replace(&self.store.trial_path(), trial)
     }

@@ -216,3 +216,74 @@ fn exit_statuses_and_tables() -> Result<()> {
     arena.agent.run(&["plan", POLICY])?.expect_status(4)?;
     Ok(())
 }
+
+/// What is the same of two plans of one change, at two moments and of two lengths.
+fn told(plan: &Value) -> Value {
+    let mut told = plan.clone();
+    if let Some(fields) = told.as_object_mut() {
+        fields.remove("compile_ms");
+    }
+    told
+}
+
+#[test]
+fn a_change_tells_with_its_answer_what_it_changed() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let arena = Arena::start(Setup::HostTc, TRACKED)?;
+    let (mut stays, mut goes) = (open(&arena, Family::V4, 443)?, open(&arena, Family::V4, 80)?);
+    let without = "inbound: [{allow: [tcp/443, tcp/22], from: [PEER]}], outbound: []";
+    let planned = plan(&arena, without, 3)?;
+    let applied = arena.agent.json(&["apply", "planned.yaml"])?;
+    ensure!(told(&applied["plan"]) == told(&planned), "{applied:#}\nbut it was planned:\n{planned:#}");
+    ensure!(planned["flows"]["cut"] == 1 && applied["changed"] == true, "{planned:#}");
+    ensure!(stays.works()? && !goes.to_server()?, "and that is what became of them");
+    // Once more it is nothing.
+    let again = arena.agent.json(&["apply", "planned.yaml"])?;
+    ensure!(again["plan"]["changed"] == false && again["changed"] == false, "{again:#}");
+    let text = arena.agent.ok(&["apply", "planned.yaml"])?.stdout;
+    ensure!(text.starts_with("generation ") && text.contains("in force already"), "{text}");
+
+    // So does what leads back.
+    let text = arena.agent.ok(&["rollback"])?.stdout;
+    let (changes, report) = text.split_once("\n\n").context("changes before the report")?;
+    for word in ["eth0 inbound", "+ tcp/80 from", "- tcp/22 from", "live flows ended"] {
+        ensure!(changes.contains(word), "{word} in\n{text}");
+    }
+    ensure!(report.starts_with("generation "), "{text}");
+    let tried = arena.agent.json(&["apply", "planned.yaml", "--confirm-within", "1m"])?;
+    ensure!(tried["plan"]["access"] == planned["access"], "{tried:#}");
+    let back = arena.agent.json(&["rollback"])?;
+    ensure!(back["plan"]["access"][0]["losses"] == planned["access"][0]["gains"], "{back:#}");
+    // Nobody asked for a policy by name.
+    ensure!(arena.agent.json(&["reload"])?["plan"].is_null());
+
+    // What is refused says no more than that.
+    arena.agent.write("planned.yaml", "version: 1\ninterfaces: [{match: eth0, groups: [none]}]\n")?;
+    let refused = arena.agent.run(&["apply", "planned.yaml", "-o", "json"])?.expect_status(2)?;
+    ensure!(refused.stdout.is_empty(), "{}", refused.stdout);
+    Ok(())
+}
+
+/// Few of a change that is large; all of them are for `plan`.
+#[test]
+fn a_change_lists_some_thousands_of_addresses_and_counts_the_rest() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    const ALL: u32 = 10_000;
+    let arena = Arena::start(Setup::HostTc, "inbound: [], outbound: []")?;
+    let many: Vec<_> = (0..ALL).map(|number| format!("11.{}.{}.1", number >> 8, number & 0xff)).collect();
+    let rules = format!("inbound: [{{allow: tcp/443, from: [{}]}}], outbound: []", many.join(", "));
+    let line = |plan: &Value| -> Result<(u64, u64)> {
+        let line = &plan["access"][0]["gains"][0];
+        let listed = line["addresses"].as_array().context("a list of addresses")?.len() as u64;
+        Ok((listed, line["more_addresses"].as_u64().context("a number")?))
+    };
+    let planned = line(&plan(&arena, &rules, 3)?)?;
+    ensure!(planned == (ALL.into(), 0), "{planned:?}");
+    let applied = line(&arena.agent.json(&["apply", "planned.yaml"])?["plan"])?;
+    ensure!(applied == (4096, u64::from(ALL) - 4096), "{applied:?}");
+    Ok(())
+}

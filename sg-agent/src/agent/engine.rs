@@ -1,26 +1,21 @@
 //! Brings about what the policy says: plan, record, publish, attach, in this order, and what is
 //! left as it was when one of them fails. The one place where policies meet the kernel.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
 use super::{
     memory,
-    numbering::Numbering,
     order::{Occasion, Order},
     plan::{self, Before, Candidate, Entry, Inputs, Placement, Plan},
     steps::{Steps, steps},
     trial::{Trial, WayBack},
-    zones::{Slot, ZoneTable},
 };
 use crate::{
     failure::{Exit, Failure},
     kernel::{
-        Attached, Kernel, KernelError, Opened, Paths, Reader, Settings, Sizes, Unlocked,
+        Attached, Kernel, KernelError, Paths, Reader, Settings, Sizes, Unlocked,
         links::{Interface, Interfaces},
     },
     policy::Policy,
@@ -29,12 +24,14 @@ use crate::{
 };
 
 mod attaching;
+mod leftovers;
 mod mending;
 mod preview;
+mod remembering;
 mod writing;
 
-pub use self::attaching::detached;
-use self::{mending::Mending, writing::Writing};
+pub use self::{attaching::detached, preview::LISTED};
+use self::{leftovers::Leftovers, mending::Mending, preview::Prepared, writing::Writing};
 
 /// What enforces, and all that is known about it.
 pub struct Engine {
@@ -57,22 +54,11 @@ pub struct Engine {
     pub(super) way_back: Option<WayBack>,
     /// What changes have left to be done when whoever waits for them has the answer.
     leftovers: Leftovers,
+    /// What was compiled to tell what the change that follows does.
+    prepared: Option<Prepared>,
     /// What could not be written down.
     writing: Writing,
 }
-
-/// What was in force, to be freed; when memory is to be given back; and whether generations are to be
-/// removed from the disk.
-#[derive(Default)]
-struct Leftovers {
-    former: Vec<InForce>,
-    give_back_at: Option<Instant>,
-    has_generations: bool,
-}
-
-/// How long nothing has changed when memory is given back: one change seldom comes alone, and to get
-/// memory anew is a good part of what it costs.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The generation in force.
 pub(super) struct InForce {
@@ -103,66 +89,11 @@ impl Engine {
             trial: None,
             way_back: None,
             leftovers: Leftovers::default(),
+            prepared: None,
             writing: Writing::default(),
         };
         engine.open_kernel()?;
         Ok(engine)
-    }
-
-    /// Opens the kernel, and remembers which numbers are in use there.
-    pub(super) fn open_kernel(&mut self) -> Result<&mut Kernel, Failure> {
-        let (kernel, opened) = Kernel::open(&self.paths, &self.sizes, &self.settings)
-            .map_err(|error| Failure::kernel("open the programs and maps", &error))?;
-        let generation = kernel.generation();
-        let admitting = if generation == 0 { kernel.latest_generation() } else { generation };
-        let record = self.store.store().record(admitting).unwrap_or_else(|error| {
-            warn!("the record of generation {admitting} is of no use: {error}");
-            None
-        });
-        match opened {
-            Opened::Loaded => info!("programs and maps are loaded; nothing is enforced yet"),
-            Opened::Inherited => info!("programs and maps are loaded, with the flows of another version"),
-            Opened::Adopted => info!(generation, "adopted what is enforced"),
-            Opened::Upgraded => info!(generation, "adopted what is enforced, with new programs"),
-        }
-        self.before = before(record.as_ref(), &kernel);
-        self.in_force = None;
-        // Loading the programs takes more than all else that a small policy does.
-        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
-        Ok(self.kernel.insert(kernel))
-    }
-
-    /// Remembers which numbers are in use after the kernel has gone back to another generation.
-    pub(super) fn reread(&mut self) {
-        self.in_force = None;
-        let Some(kernel) = &self.kernel else { return };
-        let record = self.store.store().record(kernel.generation()).unwrap_or_default();
-        self.before = before(record.as_ref(), kernel);
-    }
-
-    /// The last policy that was in force and can be read: of the generation that the kernel has, else the
-    /// newest on disk.
-    #[must_use]
-    pub fn last_good(&self) -> Option<Candidate> {
-        let generation = self.kernel.as_ref().map_or(0, Kernel::generation);
-        let mut policies = match self.store.store().policies_since(generation) {
-            Ok(policies) => policies,
-            Err(error) => {
-                warn!("no former policy can be read: {error}");
-                return None;
-            }
-        };
-        policies.find_map(|submission| {
-            let loaded = submission.load(&crate::document::Limits::default());
-            let refused = match Candidate::of(loaded) {
-                Ok(candidate) => return Some(candidate),
-                Err(diagnostics) => diagnostics,
-            };
-            for diagnostic in refused {
-                warn!("a former policy is not one any more: {diagnostic}");
-            }
-            None
-        })
     }
 
     /// The generation in force; 0: none.
@@ -307,7 +238,8 @@ impl Engine {
             Some(in_force)
                 if in_force.inputs == placement.inputs
                     && in_force.candidate.policy == candidate.policy
-                    && in_force.record.policy == applied.digest => {}
+                    && in_force.record.policy == applied.digest
+                    && !self.is_outnumbered() => {}
             _ => self.change(candidate, placement, order, &mut applied)?,
         }
         self.write_down();
@@ -322,30 +254,13 @@ impl Engine {
         if let Some(in_force) = &self.in_force {
             applied.generation = in_force.record.generation;
             applied.bytes = in_force.bytes;
-            self.leftovers.has_generations |= applied.changed;
+            if applied.changed {
+                self.leftovers.added_generation();
+            }
         }
         applied.problems.clone_from(&self.problems);
         applied.interfaces = placement.requests.iter().map(|request| request.name.clone()).collect();
         Ok(applied)
-    }
-
-    /// Does what can wait until the answer to a change is on its way: removes old generations from the
-    /// disk and, when no other change has come for a while, gives back memory. To be called now and then.
-    pub fn tidy(&mut self) {
-        self.leftovers.former.clear();
-        if self.leftovers.give_back_at.is_some_and(|at| at <= Instant::now()) {
-            self.leftovers.give_back_at = None;
-            memory::give_back();
-        }
-        let has_generations = std::mem::take(&mut self.leftovers.has_generations);
-        if let Some(in_force) = &self.in_force
-            && has_generations
-            // What could not be written down is not what is on the disk.
-            && self.writing.problem().is_none()
-            && let Err(error) = self.store.prune(in_force.record.generation)
-        {
-            warn!("old generations stay on disk: {error}");
-        }
     }
 
     /// Refuses what could not be attached.
@@ -368,19 +283,13 @@ impl Engine {
         order: &Order,
         applied: &mut Applied,
     ) -> Result<(), Failure> {
-        let plan = plan::compile(
-            &candidate.policy,
-            &placement.inputs,
-            &self.before.numbering,
-            self.sizes.rules,
-            &memory::limit(),
-        )
-        .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))?;
+        let plan = self.compile(&candidate, placement)?;
         applied.compile_ms = plan.compile_ms;
         if let Some(own) = &order.own {
             own.check(&plan.image, placement, &there()?)?;
         }
 
+        let is_outnumbered = self.is_outnumbered();
         let Some(kernel) = &mut self.kernel else {
             return Err(Failure::new(Exit::Failed, "publish the policy", "the programs are not loaded"));
         };
@@ -393,11 +302,21 @@ impl Engine {
                 read.as_ref()
             }
         };
+        let is_its =
+            |kernel: &Kernel| kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest());
         let is_in_force = generation > 0
-            && recorded.is_some_and(|record| record.image == hex(&plan.image.digest()))
-            && (self.in_force.is_some()
-                || kernel.current_image().is_ok_and(|image| image.digest() == plan.image.digest()));
+            && !is_outnumbered
+            && recorded.is_none_or(|record| record.image == hex(&plan.image.digest()))
+            && (self.in_force.is_some() || is_its(kernel));
         let record = match recorded {
+            // Nothing says so, but the image itself.
+            None if is_in_force => {
+                clear(kernel, &placement.given, &[])
+                    .map_err(|error| Failure::kernel("clear zones", &error))?;
+                let record = plan::record(&candidate, placement, &plan, Entry::new(generation, order));
+                self.write_for(order, &record, &candidate)?;
+                record
+            }
             Some(old) if is_in_force => {
                 // The image knows a zone by its number alone: another interface may have it now.
                 clear(kernel, &placement.given, &[])
@@ -427,9 +346,29 @@ impl Engine {
             is_forgotten: false,
         };
         let next = InForce { candidate, record, inputs: placement.inputs.clone(), bytes };
-        self.leftovers.former.extend(self.in_force.replace(next));
-        self.leftovers.give_back_at = Some(Instant::now() + QUIET);
+        if let Some(former) = self.in_force.replace(next) {
+            self.leftovers.free_later(former);
+        }
+        self.leftovers.took_memory();
         Ok(())
+    }
+
+    /// The next generation's image; not anew where it has just been made to tell what it changes.
+    fn compile(&mut self, candidate: &Candidate, placement: &Placement) -> Result<Plan, Failure> {
+        let (policy, inputs, before) = (&candidate.policy, &placement.inputs, &self.before.numbering);
+        let prepared = self.prepared.take().and_then(|prepared| prepared.of(policy, inputs, before));
+        prepared.map_or_else(
+            || {
+                plan::compile(policy, inputs, before, self.sizes.rules, &memory::limit())
+                    .map_err(|error| Failure::new(Exit::Invalid, "compile the policy", error))
+            },
+            Ok,
+        )
+    }
+
+    /// Forgets what was compiled for a change that needed it not.
+    pub(super) fn drop_prepared(&mut self) {
+        self.prepared = None;
     }
 
     /// A number that no generation ever had: flows tell by it which policy admitted them.
@@ -472,33 +411,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// The numbers that the kernel uses, as far as they are remembered.
-fn before(record: Option<&Record>, kernel: &Kernel) -> Before {
-    let is_enforced = kernel.generation() > 0;
-    // The zones of interfaces that are yet to be taken over from another version stay theirs.
-    let inherited = kernel.inherited();
-    let taken = inherited.iter().map(|(ifindex, zone)| (*zone, Slot::Used(*ifindex)));
-    let attached = kernel.attached();
-    let Some(record) = record.filter(|_| is_enforced) else {
-        // Whose zone is whose is told by what is attached, too.
-        let attached = attached.iter().filter(|attached| !attached.is_gone);
-        let attached = attached.map(|attached| (attached.zone, Slot::Used(attached.ifindex)));
-        let zones = ZoneTable(taken.chain(attached).collect());
-        let numbering = record.map(Numbering::of).unwrap_or_default();
-        return Before { is_forgotten: is_enforced, zones, numbering };
-    };
-    let mut zones = ZoneTable::of(record);
-    // One that was detached meanwhile begins afresh: what flowed since was not seen.
-    zones.0.retain(|zone, slot| match slot {
-        Slot::Used(ifindex) => {
-            attached.iter().any(|attached| (attached.ifindex, attached.zone) == (*ifindex, *zone))
-        }
-        Slot::Retired(_) => true,
-    });
-    zones.0.extend(taken);
-    Before { numbering: Numbering::of(record), zones, is_forgotten: false }
 }
 
 /// Clears what changes hands.

@@ -71,7 +71,7 @@ impl Agent {
         author: &str,
     ) -> Result<Applied, Failure> {
         let terms = Terms { author: author.to_owned(), ..Terms::default() };
-        match read {
+        let result = match read {
             Ok(candidate) => {
                 let result = self.change(candidate, cause, terms);
                 if result.is_err() {
@@ -80,7 +80,9 @@ impl Agent {
                 result
             }
             Err(failure) => self.told(Err(failure)),
-        }
+        };
+        self.are_files_refused = result.is_err();
+        result
     }
 
     /// The policy that its files say, or all that is wrong with it.

@@ -11,10 +11,12 @@ impl Agent {
     /// none is named; of a policy on trial, the former one.
     pub(super) fn rollback(&mut self, generation: Option<u64>, terms: Terms) -> Result<Applied, Failure> {
         const WHAT: &str = "roll back";
-        if generation.is_none()
-            && let Some(applied) = self.engine.give_up()?
-        {
-            return Ok(applied);
+        if generation.is_none() && self.engine.confirm_by().is_some() {
+            return match self.engine.former().cloned() {
+                Some(former) => self.foretold(&former, Self::give_up),
+                // Nothing was enforced, and is not again: there is no policy to compare with.
+                None => self.give_up(),
+            };
         }
         let records = history::records(self.engine.store()).map_err(Failure::state)?;
         let now = self.engine.generation();
@@ -26,11 +28,18 @@ impl Agent {
             return Err(Failure::new(Exit::Failed, WHAT, why).with_remedy("see `sg-agent history`"));
         };
         let candidate = self.engine.kept(&wanted.policy)?;
-        self.engine.give_up()?;
         let cause = format!("rollback to {}", wanted.generation);
         let Terms { author, own, .. } = terms;
         let order = Order::request(author, cause, own);
-        self.engine.apply(candidate, &order)
+        self.foretold(&candidate.clone(), |agent| {
+            agent.engine.give_up()?;
+            agent.engine.apply(candidate, &order)
+        })
+    }
+
+    /// Ends a trial: the former policy is in force again.
+    fn give_up(&mut self) -> Result<Applied, Failure> {
+        Ok(self.engine.give_up()?.unwrap_or_default())
     }
 
     pub(super) fn history(&self) -> Result<History, Failure> {

@@ -293,6 +293,12 @@ impl Engine {
         self.follow()?.ok_or_else(|| Failure::new(Exit::Failed, WHAT, "nothing is enforced"))
     }
 
+    /// The policy that comes back unless the one on trial is confirmed.
+    #[must_use]
+    pub fn former(&self) -> Option<&Candidate> {
+        self.trial.as_ref()?.former.as_ref()
+    }
+
     /// Ends the trial at once: the former policy is in force again.
     ///
     /// # Errors
@@ -398,9 +404,10 @@ impl Engine {
     }
 
     /// Without a trial: whatever was written down and did not come into force is no generation, and a way
-    /// back that is still planned was called off by whoever took the note away.
+    /// back that is still planned was called off by whoever took the note away. In a folder that is out of
+    /// reach there may be a note: the programs go back by themselves.
     fn forget_the_unborn(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
+        let Some(kernel) = self.kernel.as_mut().filter(|_| self.store.is_there()) else { return };
         kernel.stay();
         let generation = kernel.generation();
         if generation > 0 {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Error, Global, operator};
+use super::{Error, Global, operator, tell};
 use crate::{
     agent::{Terms, history},
     control::client::Client,
@@ -45,6 +45,7 @@ pub(super) fn rollback(global: &Global, arguments: &Rollback) -> Result<Exit, Er
         own: if arguments.yes { None } else { operator::connection() },
     };
     let answer = Client::new(&global.socket).rollback(arguments.generation, terms)?;
+    answer.warnings.iter().for_each(|warning| tell(warning));
     global.print(&answer)?;
     Ok(Exit::Done)
 }

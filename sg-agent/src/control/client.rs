@@ -51,6 +51,17 @@ impl Client {
         self.request::<(), _>("ask for the status", Method::GET, path::STATUS, None)
     }
 
+    /// What both tell, as text for a monitoring system.
+    ///
+    /// # Errors
+    ///
+    /// The daemon is not running, or refuses.
+    pub fn metrics(&self) -> Result<String, Failure> {
+        const WHAT: &str = "ask for the metrics";
+        let text = self.send::<()>(WHAT, Method::GET, path::METRICS, None)?;
+        String::from_utf8(text.into()).map_err(|error| Failure::new(Exit::Failed, WHAT, error))
+    }
+
     /// Puts a policy in force.
     ///
     /// # Errors
@@ -139,6 +150,18 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failure> {
+        let bytes = self.send(what, method, path, body)?;
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(what, error))
+    }
+
+    /// The body of a good answer.
+    fn send<B: Serialize>(
+        &self,
+        what: &str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Bytes, Failure> {
         let body = match body {
             Some(body) => serde_json::to_vec(body)
                 .map_err(|error| Failure::new(Exit::Failed, format!("{what}: write the request"), error))?,
@@ -162,13 +185,16 @@ impl Client {
             })
         };
         let (is_success, bytes) = runtime.block_on(exchange)?;
-        let unreadable = |error| Failure::new(Exit::Failed, format!("{what}: read the answer"), error);
         if is_success {
-            serde_json::from_slice(&bytes).map_err(unreadable)
+            Ok(bytes)
         } else {
-            Err(serde_json::from_slice::<Refusal>(&bytes).map_err(unreadable)?.error)
+            Err(serde_json::from_slice::<Refusal>(&bytes).map_err(|error| unreadable(what, error))?.error)
         }
     }
+}
+
+fn unreadable(what: &str, error: serde_json::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{what}: read the answer"), error)
 }
 
 /// A text as it stands in a query.

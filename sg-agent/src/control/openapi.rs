@@ -14,6 +14,7 @@ use crate::{failure, state, view};
     paths(
         server::status,
         server::counters,
+        server::metrics,
         server::apply,
         server::plan,
         server::audited,
@@ -72,11 +73,12 @@ mod tests {
     fn every_route_is_described() {
         let description = serde_json::to_value(super::document()).unwrap();
         use crate::control::path::{
-            APPLY, AUDITED, CONFIRM, COUNTERS, DETACH, HISTORY, PLAN, RELOAD, ROLLBACK, STATUS,
+            APPLY, AUDITED, CONFIRM, COUNTERS, DETACH, HISTORY, METRICS, PLAN, RELOAD, ROLLBACK, STATUS,
         };
         for (path, method) in [
             (STATUS, "get"),
             (COUNTERS, "get"),
+            (METRICS, "get"),
             (APPLY, "post"),
             (PLAN, "post"),
             (AUDITED, "post"),

@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Query, State, rejection::JsonRejection, rejection::QueryRejection},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -28,6 +28,7 @@ use crate::{
     agent::{Event, Reply, Terms, own::Connection},
     document::Limits,
     failure::{Exit, Failure},
+    render,
     state::Submission,
     view::Grouping,
 };
@@ -100,6 +101,7 @@ fn router(events: Sender<Event>) -> Router {
     Router::new()
         .route(path::STATUS, get(status))
         .route(path::COUNTERS, get(counters))
+        .route(path::METRICS, get(metrics))
         .route(path::APPLY, post(apply))
         .route(path::PLAN, post(plan))
         .route(path::AUDITED, post(audited))
@@ -148,6 +150,18 @@ pub(super) async fn counters(
             ask(&events, |reply| Event::Counters(by, interface, reply)).await
         }
         Err(rejection) => refuse(Failure::new(Exit::Invalid, "read the request", rejection.body_text())),
+    }
+}
+
+#[utoipa::path(get, path = path::METRICS, responses(
+    (status = 200, description = "What status and counters tell, in the text format of Prometheus", body = String,
+        content_type = "text/plain"),
+    (status = "default", description = "Refused", body = Refusal),
+))]
+pub(super) async fn metrics(State(events): State<Sender<Event>>) -> Response {
+    match answer(&events, Event::Metrics).await {
+        Ok(text) => ([(header::CONTENT_TYPE, render::CONTENT_TYPE)], text).into_response(),
+        Err(failure) => refuse(failure),
     }
 }
 
@@ -327,12 +341,19 @@ async fn unknown() -> Response {
 }
 
 async fn ask<T: Serialize>(events: &Sender<Event>, event: impl FnOnce(Reply<T>) -> Event) -> Response {
+    match answer(events, event).await {
+        Ok(view) => Json(view).into_response(),
+        Err(failure) => refuse(failure),
+    }
+}
+
+/// What the event loop answers.
+async fn answer<T>(events: &Sender<Event>, event: impl FnOnce(Reply<T>) -> Event) -> Result<T, Failure> {
     let (reply, answer) = oneshot::channel();
     let sent = events.send(event(reply)).await.is_ok();
     match answer.await {
-        Ok(Ok(view)) if sent => Json(view).into_response(),
-        Ok(Err(failure)) => refuse(failure),
-        Ok(Ok(_)) | Err(_) => refuse(Failure::new(Exit::NotRunning, "answer", "the agent is stopping")),
+        Ok(answer) if sent || answer.is_err() => answer,
+        Ok(_) | Err(_) => Err(Failure::new(Exit::NotRunning, "answer", "the agent is stopping")),
     }
 }
 

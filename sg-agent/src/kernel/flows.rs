@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sg_common::{
     abi::Control,
     flow::{
-        Bucket, Datagram, Entry, FlowKey, FlowState, Life, Origin, Tail,
-        table::{Context, Memory, Opening, counted, find, insert},
+        Bucket, Datagram, Entry, FlowKey, FlowState, Life, Origin, SLOTS, Tail,
+        table::{Context, Memory, Opening, counted, entry_of, find, insert},
     },
     tuple::{Direction, Protocol, Selector, Table},
 };
@@ -95,10 +95,19 @@ impl<'a> Flows<'a> {
         }
     }
 
-    /// Every live flow.
+    /// Every live flow. A slot without a tag has none: of a table with few flows little but the tags is read,
+    /// which are a part in sixty-four of it.
     pub(crate) fn iter(&self, now: u32) -> impl Iterator<Item = FlowView> + use<'a> {
         let timeouts = self.control.timeouts;
-        self.entries.iter().filter_map(move |(entry, tail)| view(entry, tail, now, &timeouts))
+        let (buckets, entries, mask) = (self.buckets.all(), self.entries, self.control.bucket_mask);
+        let tagged = (0_u32..).zip(buckets).flat_map(|(number, bucket)| {
+            let slots = slots(bucket);
+            (0..SLOTS).filter(move |slot| slots >> slot & 1 == 1).map(move |slot| number * SLOTS + slot)
+        });
+        tagged.filter_map(move |slot| {
+            let index = entry_of(mask, slot);
+            view(entries.entries.get(index)?, entries.tails.get(index)?, now, &timeouts)
+        })
     }
 
     /// The live flow of a key.
@@ -147,6 +156,17 @@ impl<'a> Flows<'a> {
     }
 }
 
+/// The slots of a bucket that have a tag, as bits.
+fn slots(bucket: &Bucket) -> u32 {
+    const LANES: u32 = 4;
+    let words = bucket.tags.iter().zip((0..).step_by(LANES as usize));
+    words.fold(0, |slots, (word, first)| {
+        let word = word.load();
+        let tagged = (0..LANES).filter(|lane| (word >> (16 * lane)) as u16 != 0);
+        tagged.fold(slots, |slots, lane| slots | 1 << (first + lane))
+    })
+}
+
 /// An entry as a live flow, or `None` if it is none or changes hands while it is read.
 fn view(entry: &Entry, tail: &Tail, now: u32, timeouts: &[u32; 8]) -> Option<FlowView> {
     let life = Life(entry.life.load());
@@ -172,4 +192,26 @@ fn view(entry: &Entry, tail: &Tail, now: u32, timeouts: &[u32; 8]) -> Option<Flo
     };
     let is_same = origin.belongs_to(life) && Life(entry.life.load()).version() == life.version();
     is_same.then_some(view)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_with_a_tag_are_told_from_free_ones() {
+        let rows: [([u64; 4], &[u32]); 4] = [
+            ([0; 4], &[]),
+            ([1, 0, 0, 0x8000 << 48], &[0, 15]),
+            ([0x0001_0000_ff00_0000, 1 << 16, 0, 1 << 32], &[1, 3, 5, 14]),
+            ([u64::MAX; 4], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        ];
+        for (tags, expected) in rows {
+            let bucket = Bucket::default();
+            bucket.tags.iter().zip(tags).for_each(|(word, tag)| word.store(tag));
+            let slots = slots(&bucket);
+            let found: Vec<u32> = (0..SLOTS).filter(|slot| slots >> slot & 1 == 1).collect();
+            assert_eq!((found.as_slice(), slots >> SLOTS), (expected, 0), "{tags:x?}");
+        }
+    }
 }

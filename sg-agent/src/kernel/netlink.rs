@@ -1,5 +1,5 @@
 //! One netlink socket: asks and reads answers, blocking. What the answers mean is told by
-//! [`super::links`] and [`super::clsact`].
+//! [`super::links`], [`super::clsact`] and [`super::sockets()`].
 //!
 //! Answers are read attribute by attribute and not decoded as a whole: one that a newer kernel
 //! writes otherwise must not keep the others from being read.
@@ -9,7 +9,10 @@ use std::io;
 use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+    sys::{
+        Socket, SocketAddr,
+        protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG},
+    },
 };
 
 const HEADER: usize = 16;
@@ -22,7 +25,7 @@ const MOST: usize = 1 << 16;
 /// How often an interrupted dump is begun anew before it is taken as it is.
 const ATTEMPTS: u32 = 8;
 
-/// A connected route netlink socket.
+/// A connected netlink socket.
 pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -83,9 +86,18 @@ pub(crate) fn string_of(octets: &[u8]) -> String {
 }
 
 impl Netlink {
-    /// Opens a socket to the kernel.
+    /// Opens a socket to what knows interfaces and filters.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::to(NETLINK_ROUTE)
+    }
+
+    /// Opens a socket to what knows this namespace's sockets.
+    pub(crate) fn to_sockets() -> io::Result<Self> {
+        Self::to(NETLINK_SOCK_DIAG)
+    }
+
+    fn to(whom: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(whom)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self { socket, sequence: 0 })
@@ -123,12 +135,33 @@ impl Netlink {
         Ok(found)
     }
 
+    /// Asks for a list by a message of this kind, its header left out.
+    pub(crate) fn list_by<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut read: impl FnMut(&Answer<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        self.sequence += 1;
+        let length = (HEADER + payload.len()) as u32;
+        let flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut octets = Vec::with_capacity(HEADER + payload.len());
+        octets.extend(length.to_ne_bytes());
+        octets.extend([kind, flags].map(u16::to_ne_bytes).as_flattened());
+        // The sender's address is the kernel's to fill in.
+        octets.extend([self.sequence, 0].map(u32::to_ne_bytes).as_flattened());
+        octets.extend(payload);
+        let mut found = Vec::new();
+        self.converse(&octets, |answer| found.extend(read(answer)))?;
+        Ok(found)
+    }
+
     /// Sends and reads to the end of the answer. Tells whether a dump was interrupted.
     fn exchange(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
-        mut read: impl FnMut(&Answer<'_>),
+        read: impl FnMut(&Answer<'_>),
     ) -> io::Result<bool> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
@@ -138,7 +171,12 @@ impl Netlink {
         message.finalize();
         let mut octets = vec![0; message.buffer_len()];
         message.serialize(&mut octets);
-        self.socket.send(&octets, 0)?;
+        self.converse(&octets, read)
+    }
+
+    /// Sends a message that has the latest sequence number, and reads to the end of the answer.
+    fn converse(&mut self, octets: &[u8], mut read: impl FnMut(&Answer<'_>)) -> io::Result<bool> {
+        self.socket.send(octets, 0)?;
         let mut interrupted = false;
         // The kernel fills as much of a datagram as was asked for the last time, and no more than this.
         let mut octets = Vec::with_capacity(MOST);

@@ -5,9 +5,37 @@
 
 use super::{Attached, Kernel, KernelError, attachment::Record, links::Interfaces};
 
+/// What was not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something that is pinned, or where it is pinned, was gone.
+    Pin,
+    /// A program was gone from its hook.
+    Hook,
+    /// A program of somebody else's had come before ours.
+    Place,
+    /// Somebody had the XDP hook that was asked for.
+    Xdp,
+}
+
+impl Kind {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Hook => "hook",
+            Self::Place => "place",
+            Self::Xdp => "xdp",
+        }
+    }
+}
+
 /// Something that was not as it should be, and is again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
+    /// Of which kind it was.
+    pub kind: Kind,
     /// The interface that it concerns, where it is one.
     pub interface: Option<String>,
     /// What was wrong.
@@ -100,6 +128,7 @@ impl Kernel {
         errors.extend(failed);
         if !names.is_empty() {
             found.push(Repair {
+                kind: Kind::Pin,
                 interface: None,
                 what: format!("the pins of {} were gone", names.join(", ")),
             });
@@ -107,6 +136,7 @@ impl Kernel {
         match self.pins.restore_current(self.set.number) {
             Ok(true) => {
                 found.push(Repair {
+                    kind: Kind::Pin,
                     interface: None,
                     what: "what led to the set in force was gone".to_owned(),
                 });
@@ -123,7 +153,7 @@ impl Kernel {
 
         // What was in a folder went with it.
         match gone {
-            Some(what) => look.repairs.push(Repair { interface: None, what }),
+            Some(what) => look.repairs.push(Repair { kind: Kind::Pin, interface: None, what }),
             None => look.repairs.append(&mut found),
         }
         // One says what all of them say.
@@ -132,15 +162,18 @@ impl Kernel {
         }
     }
 
-    /// One thing that concerned these interfaces.
+    /// One thing about what is pinned that concerned these interfaces.
     fn told(&self, interfaces: &[u32], one: &str, several: &str) -> Option<Repair> {
         match interfaces {
             [] => None,
             [ifindex] => {
                 let name = self.records.get(ifindex).map(|record| record.name.clone());
-                Some(Repair { interface: name, what: one.to_owned() })
+                Some(Repair { kind: Kind::Pin, interface: name, what: one.to_owned() })
             }
-            all => Some(Repair { interface: None, what: format!("{} {several}", all.len()) }),
+            all => {
+                let what = format!("{} {several}", all.len());
+                Some(Repair { kind: Kind::Pin, interface: None, what })
+            }
         }
     }
 }
@@ -163,15 +196,16 @@ fn said(attached: &Attached) -> Vec<Repair> {
     let mut said = Vec::new();
     for hook in &attached.hooks {
         if !hook.is_alive {
-            said.push(format!("the program was gone from {}", hook.hook));
+            said.push((Kind::Hook, format!("the program was gone from {}", hook.hook)));
         }
         if !hook.programs_before.is_empty() {
-            said.push(format!("{} ran before it at {}", hook.programs_before.join(", "), hook.hook));
+            let others = hook.programs_before.join(", ");
+            said.push((Kind::Place, format!("{others} ran before it at {}", hook.hook)));
         }
     }
     if attached.is_xdp_free {
-        said.push("XDP was asked for, and another program had the hook".to_owned());
+        said.push((Kind::Xdp, "XDP was asked for, and another program had the hook".to_owned()));
     }
-    let repair = |what| Repair { interface: Some(attached.name.clone()), what };
+    let repair = |(kind, what)| Repair { kind, interface: Some(attached.name.clone()), what };
     said.into_iter().map(repair).collect()
 }

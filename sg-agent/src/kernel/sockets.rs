@@ -1,14 +1,17 @@
 //! The open sockets of this network namespace, to be entered as flows before enforcement starts.
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, io};
 
 use sg_common::{
-    addr::Addr,
+    addr::{Addr, Family},
     flow::FlowState,
     tuple::{Direction, Protocol},
 };
 
-use super::KernelError;
+use super::{
+    KernelError,
+    netlink::{Answer, Netlink},
+};
 
 /// A connected socket of this network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,23 +38,61 @@ pub struct Socket {
 ///
 /// When they cannot be listed.
 pub fn sockets() -> Result<Vec<Socket>, KernelError> {
-    let mut found = Vec::new();
-    let mut listening = HashSet::new();
-    for (protocol, name, is_required) in [
-        (Protocol::TCP, "tcp", true),
-        (Protocol::TCP, "tcp6", false),
-        (Protocol::UDP, "udp", true),
-        (Protocol::UDP, "udp6", false),
-    ] {
-        let path = format!("/proc/thread-self/net/{name}");
-        match fs::read_to_string(&path) {
-            Ok(text) => read(protocol, &text, &mut found, &mut listening),
-            // A kernel without IPv6 has no such file.
-            Err(_) if !is_required => {}
-            Err(error) => return Err(KernelError::system("read", path, error)),
+    let mut table = Table::default();
+    // The files of TCP are the slow way: for each line the kernel looks through a table that has room for
+    // hundreds of thousands.
+    match diagnosed() {
+        Ok(listed) => listed.into_iter().for_each(|line| table.enter(Protocol::TCP, line)),
+        Err(_) => {
+            table.read(Protocol::TCP, "tcp", true)?;
+            table.read(Protocol::TCP, "tcp6", false)?;
         }
     }
-    Ok(found.into_iter().map(|(state, socket)| finish(state, socket, &listening)).collect())
+    table.read(Protocol::UDP, "udp", true)?;
+    table.read(Protocol::UDP, "udp6", false)?;
+    Ok(table.finish())
+}
+
+/// A socket as the kernel lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    local: (Addr, u16),
+    remote: (Addr, u16),
+    state: u8,
+}
+
+/// The sockets of TCP, as `ss` asks for them.
+///
+/// See `linux/inet_diag.h` for the layouts.
+fn diagnosed() -> io::Result<Vec<Line>> {
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const REQUEST: usize = 56;
+    let mut netlink = Netlink::to_sockets()?;
+    let mut found = Vec::new();
+    for family in Family::ALL {
+        let number = match family {
+            Family::V4 => libc::AF_INET,
+            Family::V6 => libc::AF_INET6,
+        };
+        let mut request = [0; REQUEST];
+        request[..2].copy_from_slice(&[number as u8, Protocol::TCP.0]);
+        request[4..8].copy_from_slice(&state::ASKED.to_ne_bytes());
+        found.extend(netlink.list_by(SOCK_DIAG_BY_FAMILY, &request, |answer| line(family, answer))?);
+    }
+    Ok(found)
+}
+
+/// A line of the kernel's answer.
+fn line(family: Family, answer: &Answer<'_>) -> Option<Line> {
+    let port = |at: usize| Some(u16::from_be_bytes(answer.payload.get(at..at + 2)?.try_into().ok()?));
+    let address = |at: usize| match family {
+        Family::V4 => Some(Addr::v4(u32::from_be_bytes(answer.payload.get(at..at + 4)?.try_into().ok()?))),
+        // IPv4 over an IPv6 socket is `::ffff:0:0/96`, which is where `Addr` keeps it too.
+        Family::V6 => {
+            Some(Addr::from_bits(u128::from_be_bytes(answer.payload.get(at..at + 16)?.try_into().ok()?)))
+        }
+    };
+    Some(Line { local: (address(8)?, port(4)?), remote: (address(24)?, port(6)?), state: answer.u8(1) })
 }
 
 /// States of a socket, as `/proc/net` numbers them.
@@ -62,39 +103,62 @@ mod state {
     pub(super) const CLOSE: u8 = 7;
     pub(super) const CLOSE_WAIT: u8 = 8;
     pub(super) const LISTEN: u8 = 10;
+    /// Those that say something of TCP, as bits.
+    pub(super) const ASKED: u32 =
+        1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << CLOSE_WAIT | 1 << LISTEN;
 }
 
-/// Reads a table: connected sockets with their state, and the ports that are listened on.
-fn read(
-    protocol: Protocol,
-    text: &str,
-    found: &mut Vec<(u8, Socket)>,
-    listening: &mut HashSet<(Protocol, u16)>,
-) {
-    for line in text.lines().skip(1) {
-        let mut words = line.split_whitespace().skip(1);
-        let (Some(local), Some(remote), Some(state)) = (words.next(), words.next(), words.next()) else {
-            continue;
-        };
-        let (Some((local, local_port)), Some((remote, remote_port)), Ok(state)) =
-            (endpoint(local), endpoint(remote), u8::from_str_radix(state, 16))
-        else {
-            continue;
-        };
+/// Connected sockets with their state, and the ports that are listened on.
+#[derive(Default)]
+struct Table {
+    found: Vec<(u8, Socket)>,
+    listening: HashSet<(Protocol, u16)>,
+}
+
+impl Table {
+    /// Reads a file of `/proc/net`.
+    fn read(&mut self, protocol: Protocol, name: &str, is_required: bool) -> Result<(), KernelError> {
+        let path = format!("/proc/thread-self/net/{name}");
+        match fs::read_to_string(&path) {
+            Ok(text) => text.lines().skip(1).filter_map(written).for_each(|line| self.enter(protocol, line)),
+            // A kernel without IPv6 has no such file.
+            Err(_) if !is_required => {}
+            Err(error) => return Err(KernelError::system("read", path, error)),
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, protocol: Protocol, line: Line) {
+        let Line { local: (local, local_port), remote: (remote, remote_port), state } = line;
         match (protocol, state) {
             (Protocol::TCP, state::LISTEN) | (Protocol::UDP, state::CLOSE) => {
-                listening.insert((protocol, local_port));
+                self.listening.insert((protocol, local_port));
             }
             (_, state::ESTABLISHED)
             | (Protocol::TCP, state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSE_WAIT) => {
                 let (opener, flow) = (Direction::Outbound, FlowState::Established);
                 let socket = Socket { protocol, local, local_port, remote, remote_port, state: flow, opener };
-                found.push((state, socket));
+                self.found.push((state, socket));
             }
             // Handshakes begin anew when they are cut, and the others are over.
             _ => {}
         }
     }
+
+    fn finish(self) -> Vec<Socket> {
+        let Self { found, listening } = self;
+        found.into_iter().map(|(state, socket)| finish(state, socket, &listening)).collect()
+    }
+}
+
+/// A line of `/proc/net`.
+fn written(line: &str) -> Option<Line> {
+    let mut words = line.split_whitespace().skip(1);
+    Some(Line {
+        local: endpoint(words.next()?)?,
+        remote: endpoint(words.next()?)?,
+        state: u8::from_str_radix(words.next()?, 16).ok()?,
+    })
 }
 
 /// Settles who opened a socket, and what its flow is doing.
@@ -179,5 +243,39 @@ mod tests {
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(of(Protocol::TCP, client_port).unwrap().state, FlowState::FinOpener);
         drop(accepted);
+    }
+
+    #[test]
+    fn both_lists_of_tcp_say_the_same() {
+        let mut open = Vec::new();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // Without IPv6 one of them.
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            open.push((client, listener.accept().unwrap().0, listener));
+        }
+        // An IPv6 socket that talks IPv4.
+        if let Ok(listener) = TcpListener::bind("[::]:0") {
+            let client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+            open.push((client, listener.accept().unwrap().0, listener));
+        }
+        let ports: HashSet<u16> = open
+            .iter()
+            .flat_map(|(client, server, _)| [client, server].map(|end| end.local_addr().unwrap().port()))
+            .collect();
+        let mut slow = Table::default();
+        slow.read(Protocol::TCP, "tcp", true).unwrap();
+        slow.read(Protocol::TCP, "tcp6", false).unwrap();
+        let mut quick = Table::default();
+        diagnosed().unwrap().into_iter().for_each(|line| quick.enter(Protocol::TCP, line));
+        let of = |table: Table| {
+            let own = table.finish().into_iter().filter(|socket| ports.contains(&socket.local_port));
+            let mut own: Vec<String> = own.map(|socket| format!("{socket:?}")).collect();
+            own.sort();
+            own
+        };
+        let (slow, quick) = (of(slow), of(quick));
+        assert_eq!(slow.len(), 2 * open.len(), "{slow:#?}");
+        assert_eq!(slow, quick);
     }
 }

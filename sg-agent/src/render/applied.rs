@@ -12,6 +12,10 @@ use crate::view::{Applied, Detached};
 impl Show for Applied {
     fn show(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let Self { generation, interfaces, .. } = self;
+        if let Some(plan) = self.plan.as_ref().filter(|plan| plan.changed || plan.flows.kept > 0) {
+            plan.show_changes(out, style, "ended")?;
+            writeln!(out)?;
+        }
         if !self.changed {
             writeln!(
                 out,

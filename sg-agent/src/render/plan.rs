@@ -30,6 +30,17 @@ impl Show for Plan {
             return kept(out, &self.flows);
         }
         writeln!(out, "{}", style.paint(Tone::Faint, &generation))?;
+        self.show_changes(out, style, "would end")?;
+        let mut lines = Lines { out, style };
+        lines.title("SIZE")?;
+        let (now, then) = (&self.size.now, &self.size.then);
+        lines.plain(&format!("now {}, then {}", size(now), size(then)))
+    }
+}
+
+impl Plan {
+    /// What changes; flows are told to `end` as a verb does.
+    pub(super) fn show_changes(&self, out: &mut dyn Write, style: Style, end: &str) -> io::Result<()> {
         let mut lines = Lines { out, style };
         if !self.interfaces.is_empty() {
             lines.title("INTERFACES")?;
@@ -47,10 +58,7 @@ impl Show for Plan {
             lines.list(changed, |lines, rule| lines.rule(Sign::Differs, rule))?;
         }
         lines.title("FLOWS")?;
-        lines.flows(&self.flows)?;
-        lines.title("SIZE")?;
-        let (now, then) = (&self.size.now, &self.size.then);
-        lines.plain(&format!("now {}, then {}", size(now), size(then)))
+        lines.flows(&self.flows, end)
     }
 }
 
@@ -177,11 +185,11 @@ impl Lines<'_> {
         self.signed(sign, &format!("{rule}{id} {source}: {says}{was}"))
     }
 
-    fn flows(&mut self, flows: &FlowChange) -> io::Result<()> {
+    fn flows(&mut self, flows: &FlowChange, end: &str) -> io::Result<()> {
         let FlowChange { live, cut, kept: _, first } = flows;
         let text = match cut {
-            0 => format!("none of {} would end", counted(*live, "live flow")),
-            _ => format!("{} of {} would end:", count(*cut), counted(*live, "live flow")),
+            0 => format!("none of {} {end}", counted(*live, "live flow")),
+            _ => format!("{} of {} {end}:", count(*cut), counted(*live, "live flow")),
         };
         self.plain(&text)?;
         for flow in first {

@@ -9,7 +9,7 @@ mod plan;
 use crate::view::{
     AgentStatus, Amount, Applied, AttachmentStatus, Audited, AuditedTraffic, ByGroup, ByInterface, ByReason,
     ByRule, Check, Counters, Detached, DirectionCounters, Drop, Explanation, Fill, Flow, FlowList,
-    HookStatus, InterfaceCounters, MapFill, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters,
+    HookStatus, InterfaceCounters, MapFill, Plan, ReasonCounters, Repair, Repairs, RuleAnswer, RuleCounters,
     Status, Uncovered, UnlockedPort,
 };
 
@@ -175,6 +175,7 @@ fn status() -> Status {
     let fill = |used, capacity| Fill { used, capacity };
     Status {
         agent: AgentStatus {
+            files_refused: false,
             running: true,
             pid: Some(812),
             version: Some(text("0.1.0")),
@@ -238,6 +239,7 @@ fn status() -> Status {
             zones: fill(1, 256),
         }),
         repairs: Repairs {
+            by_kind: [(text("hook"), 1)].into(),
             count: 2,
             last: Some(Repair {
                 time: text("2026-11-23T15:00:00Z"),
@@ -246,8 +248,12 @@ fn status() -> Status {
             }),
         },
         not_covered: vec![
-            Uncovered { name: text("lo"), why: text("loopback is never filtered") },
-            Uncovered { name: text("eth1"), why: text("no entry of the policy matches it") },
+            Uncovered { name: text("lo"), why: text("loopback is never filtered"), is_wanted: false },
+            Uncovered {
+                name: text("eth1"),
+                why: text("no entry of the policy matches it"),
+                is_wanted: false,
+            },
         ],
         problems: vec![text(
             "wlan0: the XDP hook of wlan0 is occupied by program other (7); detach that program",
@@ -457,12 +463,19 @@ enforced on eth0, tap0
 "
     );
     assert_eq!(
-        table(&Applied { changed: false, ..applied }),
+        table(&Applied { changed: false, ..applied.clone() }),
         "\
 generation 8 is in force already
 enforced on eth0, tap0
 "
     );
+    let told = table(&Applied { plan: Some(plan::plan()), ..applied.clone() });
+    let (changes, report) = told.split_once("\n\n").unwrap();
+    assert!(changes.starts_with("INTERFACES\n") && !changes.contains("SIZE"), "{changes}");
+    assert!(changes.contains("3 of 1 234 live flows ended:"), "{changes}");
+    assert!(report.starts_with("generation 8 is in force\n2 groups"), "{report}");
+    let same = Plan { changed: false, ..Plan::default() };
+    assert_eq!(table(&Applied { plan: Some(same), ..applied.clone() }), table(&applied), "nothing to tell");
     let detached = Detached { interfaces: vec![text("eth0")], all: true };
     assert_eq!(
         table(&detached),

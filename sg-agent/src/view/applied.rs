@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Plan;
+
 /// A policy that is in force.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Applied {
@@ -29,6 +31,10 @@ pub struct Applied {
     /// Until when it has to be confirmed, lest the former one come back: RFC 3339, UTC.
     #[serde(default)]
     pub confirm_by: Option<String>,
+    /// What it changed, as `plan` told at the moment before, but for fewer addresses listed; none where
+    /// nobody asked for this policy by name, or nobody remembers what was in force.
+    #[serde(default)]
+    pub plan: Option<Plan>,
     /// The policy's warnings as people read them.
     pub warnings: Vec<String>,
     /// Interfaces that the policy could not be enforced on, and why.

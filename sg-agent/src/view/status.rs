@@ -1,5 +1,7 @@
 //! The answer of `status`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -63,6 +65,10 @@ pub struct AgentStatus {
     /// What was wrong with that policy: the first errors, as people read them.
     #[serde(default)]
     pub last_diagnostics: Vec<String>,
+    /// Whether what the policy's files said when they were last read was refused: something else is in
+    /// force, also once a change that came otherwise has succeeded.
+    #[serde(default)]
+    pub files_refused: bool,
 }
 
 /// One attached interface.
@@ -139,6 +145,9 @@ pub struct Fill {
 pub struct Repairs {
     /// How often.
     pub count: u64,
+    /// How often by kind: `pin`, `hook`, `place` or `xdp`; what never happened is left out.
+    #[serde(default)]
+    pub by_kind: BTreeMap<String, u64>,
     /// The latest.
     pub last: Option<Repair>,
 }
@@ -161,6 +170,9 @@ pub struct Uncovered {
     pub name: String,
     /// Why not.
     pub why: String,
+    /// An entry of the policy matches it all the same.
+    #[serde(default)]
+    pub is_wanted: bool,
 }
 
 /// A mode as people read it, and of audit which groups ask for it.

@@ -79,6 +79,22 @@ fn overflown() -> u64 {
     names.zip(numbers).find(|(name, _)| *name == "RcvbufErrors").unwrap().1.parse().unwrap()
 }
 
+/// Ends the threads that look at it however the test ends: the sandbox waits for those of its own.
+#[derive(Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.now();
+    }
+}
+
 /// A buffer is one element of the map, the map of counters has two zones and four rules. Each of them grows
 /// while datagrams go both ways: not one is lost or let through, and each is counted once.
 #[test]
@@ -88,12 +104,12 @@ fn maps_grow_under_traffic() {
             "{version: 1, groups: {web: {inbound: [{allow: [udp/80, tcp/80], from: 10.9.0.0/24}]}}}",
         );
         let before = kernel.reader().unwrap().zone_counters(0).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let [allowed, denied] = [ALLOWED, DENIED].map(|port| UdpSocket::bind((HOST, port)).unwrap());
         allowed.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         denied.set_nonblocking(true).unwrap();
         let receiving = std::thread::spawn({
-            let stop = stop.clone();
+            let stop = stop.0.clone();
             move || {
                 let mut received = 0_u64;
                 while allowed.recv(&mut [0; 8]).is_ok() || !stop.load(Ordering::Relaxed) {
@@ -103,7 +119,7 @@ fn maps_grow_under_traffic() {
             }
         });
         let sending = sandbox.peer.begin({
-            let stop = stop.clone();
+            let stop = stop.0.clone();
             move || {
                 let socket = UdpSocket::bind((PEER, 4000)).unwrap();
                 let mut sent = 0_u64;
@@ -126,7 +142,7 @@ fn maps_grow_under_traffic() {
             assert!(published.has_grown, "generation {generation}");
             assert_eq!(kernel.current_image().unwrap().nodes(), wanted.nodes());
         }
-        stop.store(true, Ordering::Relaxed);
+        stop.now();
         let sent = sending.recv().unwrap();
         assert!(sent > 100, "{sent} sent: too few to tell");
         let received = receiving.join().unwrap() + overflown();

@@ -48,7 +48,7 @@ pub use room::{AT_ONCE, claim, rank, reserve, settle};
 pub trait Memory {
     /// Bucket number `index`.
     fn bucket(&self, index: u32) -> Option<&Bucket>;
-    /// Entry number `index`: see [`Context::entry_of`].
+    /// Entry number `index`: see [`entry_of`].
     fn entry(&self, index: u32) -> Option<&Entry>;
     /// What goes with entry number `index`.
     fn tail(&self, index: u32) -> Option<&Tail>;
@@ -213,12 +213,18 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The number of the entry of slot number `slot`, which is slot `slot % 16` of bucket `slot / 16`.
     #[inline(always)]
-    #[must_use]
-    pub const fn entry_of(&self, slot: u32) -> u32 {
-        (slot & (SLOTS - 1)).wrapping_mul(self.bucket_mask.wrapping_add(1)).wrapping_add(slot / SLOTS)
+    const fn entry_of(&self, slot: u32) -> u32 {
+        entry_of(self.bucket_mask, slot)
     }
+}
+
+/// The number of the entry of slot number `slot`, which is slot `slot % 16` of bucket `slot / 16`, in a table of
+/// `bucket_mask + 1` buckets.
+#[inline(always)]
+#[must_use]
+pub const fn entry_of(bucket_mask: u32, slot: u32) -> u32 {
+    (slot & (SLOTS - 1)).wrapping_mul(bucket_mask.wrapping_add(1)).wrapping_add(slot / SLOTS)
 }
 
 /// A flow to be inserted.

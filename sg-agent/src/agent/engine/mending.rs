@@ -33,6 +33,7 @@ impl Mending {
             let interface = repair.interface.as_deref().unwrap_or("-");
             warn!(interface, "mended: {}", repair.what);
             self.repairs.count += 1;
+            *self.repairs.by_kind.entry(repair.kind.name().to_owned()).or_default() += 1;
             self.repairs.last = Some(view::Repair {
                 time: timestamp(Timestamp::now()),
                 interface: repair.interface,

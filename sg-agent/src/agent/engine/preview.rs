@@ -1,6 +1,10 @@
 //! What applying a policy would do, without doing it: nothing is written, into the kernel or to disk.
+//! Asked for by itself, and before each change that somebody asks for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sg_common::tuple::Direction;
 
@@ -8,6 +12,7 @@ use super::{Engine, InForce};
 use crate::{
     agent::{
         memory,
+        numbering::Numbering,
         plan::{self, Candidate, Inputs, Placement},
         steps::steps,
     },
@@ -27,8 +32,8 @@ mod flows;
 
 const WHAT: &str = "plan the policy";
 
-/// Prefixes that an answer lists; beyond that they are counted.
-const LISTED: usize = 1 << 20;
+/// Prefixes that the answer to `plan` lists; beyond that they are counted.
+pub const LISTED: usize = 1 << 20;
 
 /// An interface that is covered, before or after.
 struct Covered<'a> {
@@ -38,6 +43,23 @@ struct Covered<'a> {
     key: Key,
 }
 
+/// A policy that was compiled to tell what it would change, for the change that follows at once. It is the
+/// image of whatever is compiled of the same, and of nothing else.
+pub(super) struct Prepared {
+    policy: Arc<Policy>,
+    inputs: Inputs,
+    before: Numbering,
+    next: plan::Plan,
+}
+
+impl Prepared {
+    /// What compiling these would give.
+    pub(super) fn of(self, policy: &Arc<Policy>, inputs: &Inputs, before: &Numbering) -> Option<plan::Plan> {
+        let is_same = Arc::ptr_eq(&self.policy, policy) && self.inputs == *inputs && self.before == *before;
+        is_same.then_some(self.next)
+    }
+}
+
 /// The groups whose union applies, in order; `None`: everything passes.
 type Key = Option<Vec<GroupIndex>>;
 
@@ -45,12 +67,28 @@ type Key = Option<Vec<GroupIndex>>;
 type Coverages<'a> = BTreeMap<u32, Covered<'a>>;
 
 impl Engine {
-    /// What [`Engine::apply`] would change if it were asked now.
+    /// What [`Engine::apply`] would change if it were asked now, with so many prefixes listed; further ones
+    /// are counted.
     ///
     /// # Errors
     ///
     /// `apply` would refuse the policy; nobody remembers what is in force; or that cannot be read.
-    pub fn plan(&self, candidate: &Candidate) -> Result<Plan, Failure> {
+    pub fn plan(&self, candidate: &Candidate, listed: usize) -> Result<Plan, Failure> {
+        self.preview(candidate, listed).map(|(plan, _)| plan)
+    }
+
+    /// The same before a change that follows at once, which need not compile the policy again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::plan`].
+    pub fn foretell(&mut self, candidate: &Candidate, listed: usize) -> Result<Plan, Failure> {
+        let (plan, prepared) = self.preview(candidate, listed)?;
+        self.prepared = Some(prepared);
+        Ok(plan)
+    }
+
+    fn preview(&self, candidate: &Candidate, listed: usize) -> Result<(Plan, Prepared), Failure> {
         let interfaces =
             Interfaces::snapshot().map_err(|error| Failure::kernel("list interfaces", &error))?;
         let attached = self.kernel.as_ref().map_or_else(Vec::new, Kernel::attached);
@@ -82,7 +120,7 @@ impl Engine {
             generation: self.generation(),
             digest: candidate.digest.clone(),
             interfaces: treated_otherwise(&before, &after, &interfaces),
-            access: access(&before, &after)?,
+            access: access(&before, &after, listed)?,
             rules: rules(in_force, &numbered),
             flows: self.flows(&before, &after, &placement, &interfaces, &next.image)?,
             size: SizeChange {
@@ -94,7 +132,13 @@ impl Engine {
             problems: placement.problems.clone(),
         };
         plan.changed = plan.says_something();
-        Ok(plan)
+        let prepared = Prepared {
+            policy: Arc::clone(&candidate.policy),
+            inputs: placement.inputs,
+            before: self.before.numbering.clone(),
+            next,
+        };
+        Ok((plan, prepared))
     }
 }
 
@@ -159,7 +203,11 @@ fn treated_otherwise(
 
 /// Who gains and loses access, where an interface is covered before and after. Interfaces under the
 /// same groups are compared once.
-fn access(before: &Coverages<'_>, after: &Coverages<'_>) -> Result<Vec<AccessChange>, Failure> {
+fn access(
+    before: &Coverages<'_>,
+    after: &Coverages<'_>,
+    listed: usize,
+) -> Result<Vec<AccessChange>, Failure> {
     let mut pairs: Vec<(&Covered<'_>, &Covered<'_>)> =
         after.iter().filter_map(|(ifindex, new)| Some((before.get(ifindex)?, new))).collect();
     pairs.sort_by(|(_, a), (_, b)| a.settings.zone.name.cmp(&b.settings.zone.name));
@@ -180,7 +228,7 @@ fn access(before: &Coverages<'_>, after: &Coverages<'_>) -> Result<Vec<AccessCha
         };
         compared[at].0.push(new.settings.zone.name.clone());
     }
-    let mut left = LISTED;
+    let mut left = listed;
     let mut changes = Vec::new();
     for (interfaces, change) in compared {
         for (direction, change) in Direction::ALL.into_iter().zip(change) {

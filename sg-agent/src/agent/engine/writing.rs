@@ -52,6 +52,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether the folder, which was out of reach, has later generations than the one in force: then that
+    /// gets a number of its own.
+    pub(super) fn is_outnumbered(&self) -> bool {
+        let number = self.in_force.as_ref().map(|in_force| in_force.record.generation);
+        self.writing.unwritten.is_some()
+            && number.is_some_and(|number| self.store().highest().is_ok_and(|highest| highest > number))
+    }
+
     /// Writes down what is in force and could not be written before.
     pub(super) fn write_down(&mut self) {
         let Some(in_force) = self.in_force.as_ref().filter(|_| self.writing.unwritten.is_some()) else {

@@ -16,7 +16,7 @@ fn rule(rule: &str, says: &str, was: Option<&str>) -> PlannedRule {
     }
 }
 
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     let interface =
         |name: &str, coverage, settings| PlannedInterface { name: text(name), coverage, settings };
     let mode = SettingChange { name: text("mode"), before: text("audit"), after: text("enforce") };
