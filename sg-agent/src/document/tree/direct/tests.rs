@@ -104,8 +104,32 @@ fn whatever_is_not_certain_is_for_the_parser() {
         "a: {b, c}\n",
         "a: [b]#c\n",
         "%YAML 1.2\n---\na: 1\n",
+        "{a:[]}\n",
+        "{a:{}}\n",
+        "b: [{a:[c]}]\n",
     ] {
         assert!(read(text, 0, &Limits::default()).is_none(), "{text}");
+    }
+}
+
+#[test]
+fn a_key_is_as_long_as_the_parser_has_it() {
+    // (before the key, what it is made of, behind it)
+    for (before, key, behind) in [
+        ("", "k", ": 1\n"),
+        ("", "k ", ": 1\n"),
+        ("- '", "k", "': 1\n"),
+        ("{\"", "k", "\": 1}\n"),
+        ("{", "k ", ": 1}\n"),
+    ] {
+        for gap in [0, 1, 20, 500, 1000, 2000] {
+            for times in (0..40).chain(480..520).chain(960..1040) {
+                let text = format!("{before}{}{}{behind}", key.repeat(times + 1), " ".repeat(gap));
+                if let (Some(short), long) = both(&text, Limits::default()) {
+                    assert_eq!(Ok(short), long, "{text}");
+                }
+            }
+        }
     }
 }
 
@@ -179,6 +203,8 @@ fn tokens() -> impl Strategy<Value = String> {
         "-1",
         "x: {y: z}",
         "[a, b]",
+        "{a:",
+        "[]",
         "- - ",
         "\\",
     ]);
