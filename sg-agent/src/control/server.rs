@@ -70,6 +70,9 @@ fn bind(socket: &Path) -> Result<UnixListener, Unbound> {
         ));
     }
     let failed = |error| Unbound::Unreachable(Failure::io(what.clone(), &error));
+    if fs::symlink_metadata(socket).is_ok_and(|found| found.is_file()) {
+        return Err(failed(io::Error::other("a file is there, and no socket")));
+    }
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -346,4 +349,28 @@ fn refuse(failure: Failure) -> Response {
     };
     warn!("refused: {failure}");
     (status, Json(Refusal { error: failure })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_was_left_behind_is_replaced_and_a_file_is_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(bind(&path).ok().unwrap());
+        assert!(path.exists());
+        let listener = bind(&path).ok().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(matches!(bind(&path), Err(Unbound::Taken(_))));
+        drop(listener);
+        let file = folder.path().join("policy.yaml");
+        fs::write(&file, "version: 1").unwrap();
+        let Err(Unbound::Unreachable(failure)) = bind(&file) else { panic!("it was replaced") };
+        assert!(failure.to_string().contains("a file is there"), "{failure}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "version: 1");
+    }
 }
