@@ -43,6 +43,10 @@ enum Unbound {
 /// How long after a failed attempt the socket is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Bytes of the largest request: in JSON each quote and each end of a line takes two, and no other character of a
+/// valid document takes more. Names and the rest are in what is added.
+const LARGEST_BODY: usize = 2 * Limits::DEFAULT.bytes + (1 << 20);
+
 /// Binds the socket; `None` where that cannot be done now and is to be tried again. Nobody can ask then,
 /// and what is to be enforced is.
 ///
@@ -113,8 +117,7 @@ fn router(events: Sender<Event>) -> Router {
         .route(path::DETACH, post(detach))
         .route(path::OPENAPI, get(|| async { Json(openapi::document()) }))
         .fallback(unknown)
-        // JSON escapes some characters; documents rarely hold those.
-        .layer(DefaultBodyLimit::max(Limits::default().bytes + (64 << 20)))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(events)
 }
 
@@ -354,6 +357,20 @@ fn refuse(failure: Failure) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Text;
+
+    #[test]
+    fn whatever_may_be_read_may_be_sent() {
+        for line in ["::1\n", "\"\":\"\",\n", "\\\t\r\n"] {
+            let text = line.repeat((1 << 20) / line.len());
+            let read = text.len();
+            let text = Text { name: "p.yaml".to_owned(), text };
+            let sent =
+                serde_json::to_vec(&Submission { documents: vec![text], files: vec![] }).unwrap().len();
+            let most = Limits::default().bytes.div_ceil(read);
+            assert!(most * sent <= LARGEST_BODY, "{line:?}: {most} times {sent}");
+        }
+    }
 
     #[test]
     fn a_socket_that_was_left_behind_is_replaced_and_a_file_is_not() {
