@@ -32,7 +32,7 @@ mod trial;
 mod unlocks;
 
 use self::{
-    file::{prepare, read, remove, rename, replace},
+    file::{prepare, read, remove, rename, replace, sync_folder},
     locks::Locks,
 };
 pub use self::{
@@ -108,11 +108,16 @@ pub struct LockedStore {
 
 /// Makes a folder that only its owner may enter; one that is there is left alone.
 fn make(folder: &Path) -> Result<(), StateError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| StateError::Io {
         operation: "make",
         path: folder.to_owned(),
         source,
-    })
+    })?;
+    // Else a loss of power takes it away, with what was brought to the disk in it.
+    sync_folder(folder)
 }
 
 impl Store {

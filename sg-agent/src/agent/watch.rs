@@ -39,6 +39,8 @@ const NOW_AND_THEN: Duration = Duration::from_secs(30);
 const OFTEN: Duration = Duration::from_secs(2);
 /// How often files are read that change meanwhile, before that waits for another look.
 const TRIES: usize = 3;
+/// After how long it is told that they never stay as they are.
+const RESTLESS: Duration = Duration::from_secs(10);
 
 /// The files that the policy is read from.
 pub(super) struct Watch {
@@ -55,6 +57,8 @@ pub(super) struct Watch {
     /// What they said.
     said: Option<Said>,
     pending: Option<Pending>,
+    /// Since when no reading has found them as they stay.
+    restless: Option<Instant>,
     next_comparison: Instant,
 }
 
@@ -85,6 +89,7 @@ impl Watch {
             seen: Fingerprint::default(),
             said: None,
             pending: None,
+            restless: None,
             next_comparison: Instant::now(),
         }
     }
@@ -101,8 +106,14 @@ impl Watch {
 
     /// What keeps changes from being noticed at once.
     pub(super) fn problem(&self) -> Option<String> {
-        let trouble = self.trouble.as_ref()?;
-        Some(format!("the policy's files are compared every {} s: {trouble}", OFTEN.as_secs()))
+        if let Some(trouble) = &self.trouble {
+            return Some(format!("the policy's files are compared every {} s: {trouble}", OFTEN.as_secs()));
+        }
+        let lasting = self.restless?.elapsed();
+        (lasting >= RESTLESS).then(|| {
+            let seconds = lasting.as_secs();
+            format!("the policy's files change whenever they are read, for {seconds} s; what they say now is not in force")
+        })
     }
 
     /// Reads the policy as it is now; nothing where none was named.
@@ -110,6 +121,7 @@ impl Watch {
         self.pending = None;
         let loaded = self.read_whole()?;
         self.said = Some(Said::of(&loaded));
+        self.restless = None;
         Some(loaded)
     }
 
@@ -124,8 +136,10 @@ impl Watch {
         let loaded = self.read_whole()?;
         if self.pending.is_some() {
             debug!("the policy's files changed while they were read");
+            self.restless.get_or_insert_with(Instant::now);
             return None;
         }
+        self.restless = None;
         let said = Said::of(&loaded);
         if self.said.as_ref() == Some(&said) {
             debug!("the policy's files say what they said");
@@ -288,7 +302,14 @@ async fn readable(inotify: Option<&Inotify>) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        os::unix::fs::PermissionsExt as _,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     use super::*;
 
@@ -372,6 +393,40 @@ mod tests {
             if has_changed(watch, SILENCE).await {
                 assert!(watch.look().is_none());
             }
+        });
+    }
+
+    #[test]
+    fn files_that_never_stay_as_they_are_are_told_until_they_do() {
+        watching(Inotify::open, async |folder, watch| {
+            // Long enough for each reading to see it change.
+            let list = folder.join("l.txt");
+            fs::write(&list, "192.0.2.0/24\n".repeat(20_000)).unwrap();
+            assert!(has_changed(watch, PATIENCE).await);
+            assert!(watch.look().is_some());
+            let is_over = Arc::new(AtomicBool::new(false));
+            let restless = std::thread::spawn({
+                let is_over = Arc::clone(&is_over);
+                move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        fs::set_permissions(&list, fs::Permissions::from_mode(0o600)).unwrap();
+                    }
+                }
+            });
+            let deadline = Instant::now() + PATIENCE;
+            while watch.restless.is_none() && Instant::now() < deadline {
+                assert!(has_changed(watch, PATIENCE).await);
+                watch.look();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            restless.join().unwrap();
+            assert_eq!(watch.problem(), None, "not at once");
+            *watch.restless.as_mut().unwrap() -= RESTLESS;
+            let problem = watch.problem().unwrap();
+            assert!(problem.contains("change whenever they are read, for 10 s"), "{problem}");
+            assert!(has_changed(watch, PATIENCE).await);
+            watch.look();
+            assert_eq!(watch.problem(), None);
         });
     }
 

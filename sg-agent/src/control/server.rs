@@ -44,6 +44,10 @@ enum Unbound {
 /// How long after a failed attempt the socket is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Bytes of the largest request: in JSON each quote and each end of a line takes two, and no other character of a
+/// valid document takes more. Names and the rest are in what is added.
+const LARGEST_BODY: usize = 2 * Limits::DEFAULT.bytes + (1 << 20);
+
 /// Binds the socket; `None` where that cannot be done now and is to be tried again. Nobody can ask then,
 /// and what is to be enforced is.
 ///
@@ -71,6 +75,9 @@ fn bind(socket: &Path) -> Result<UnixListener, Unbound> {
         ));
     }
     let failed = |error| Unbound::Unreachable(Failure::io(what.clone(), &error));
+    if fs::symlink_metadata(socket).is_ok_and(|found| found.is_file()) {
+        return Err(failed(io::Error::other("a file is there, and no socket")));
+    }
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -112,8 +119,7 @@ fn router(events: Sender<Event>) -> Router {
         .route(path::DETACH, post(detach))
         .route(path::OPENAPI, get(|| async { Json(openapi::document()) }))
         .fallback(unknown)
-        // JSON escapes some characters; documents rarely hold those.
-        .layer(DefaultBodyLimit::max(Limits::default().bytes + (64 << 20)))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(events)
 }
 
@@ -367,4 +373,42 @@ fn refuse(failure: Failure) -> Response {
     };
     warn!("refused: {failure}");
     (status, Json(Refusal { error: failure })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Text;
+
+    #[test]
+    fn whatever_may_be_read_may_be_sent() {
+        for line in ["::1\n", "\"\":\"\",\n", "\\\t\r\n"] {
+            let text = line.repeat((1 << 20) / line.len());
+            let read = text.len();
+            let text = Text { name: "p.yaml".to_owned(), text };
+            let sent =
+                serde_json::to_vec(&Submission { documents: vec![text], files: vec![] }).unwrap().len();
+            let most = Limits::default().bytes.div_ceil(read);
+            assert!(most * sent <= LARGEST_BODY, "{line:?}: {most} times {sent}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_was_left_behind_is_replaced_and_a_file_is_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(bind(&path).ok().unwrap());
+        assert!(path.exists());
+        let listener = bind(&path).ok().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(matches!(bind(&path), Err(Unbound::Taken(_))));
+        drop(listener);
+        let file = folder.path().join("policy.yaml");
+        fs::write(&file, "version: 1").unwrap();
+        let Err(Unbound::Unreachable(failure)) = bind(&file) else { panic!("it was replaced") };
+        assert!(failure.to_string().contains("a file is there"), "{failure}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "version: 1");
+    }
 }

@@ -21,16 +21,21 @@ pub struct Limits {
     pub comparisons: usize,
 }
 
+impl Limits {
+    /// What holds where nobody asks for something else.
+    pub const DEFAULT: Self = Self {
+        bytes: 256 << 20,
+        document_bytes: 16 << 20,
+        nodes: 1 << 20,
+        aliased_nodes: 1 << 18,
+        depth: 32,
+        diagnostics: 1000,
+        comparisons: 20_000_000,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            bytes: 256 << 20,
-            document_bytes: 16 << 20,
-            nodes: 1 << 20,
-            aliased_nodes: 1 << 18,
-            depth: 32,
-            diagnostics: 1000,
-            comparisons: 20_000_000,
-        }
+        Self::DEFAULT
     }
 }

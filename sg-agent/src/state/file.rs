@@ -39,11 +39,12 @@ pub(super) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), StateE
     prepare(path, value)?.put_in_place()
 }
 
-/// A file that is on the disk, beside its place.
+/// A file that is on the disk, beside its place. Dropped, it is removed again.
 #[must_use]
 pub(super) struct Prepared<'p> {
     path: &'p Path,
     temporary: PathBuf,
+    is_in_place: bool,
 }
 
 /// Writes a file beside `path`, and has it reach the disk.
@@ -63,20 +64,32 @@ pub(super) fn prepare<'p, T: Serialize>(path: &'p Path, value: &T) -> Result<Pre
         .mode(0o600)
         .open(&temporary)
         .map_err(failed("write"))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
-    Ok(Prepared { path, temporary })
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+    // Made before anything can fail: half a file takes room where there is none.
+    let prepared = Prepared { path, temporary, is_in_place: false };
+    written.map_err(failed("write"))?;
+    Ok(prepared)
 }
 
 impl Prepared<'_> {
     /// Renames it over what is there.
-    pub(super) fn put_in_place(self) -> Result<(), StateError> {
-        let Self { path, temporary } = self;
-        fs::rename(temporary, path).map_err(|source| StateError::Io {
+    pub(super) fn put_in_place(mut self) -> Result<(), StateError> {
+        fs::rename(&self.temporary, self.path).map_err(|source| StateError::Io {
             operation: "rename",
-            path: path.to_owned(),
+            path: self.path.to_owned(),
             source,
         })?;
-        sync_folder(path)
+        self.is_in_place = true;
+        sync_folder(self.path)
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            // What is left is never read, and the next one of this name is written over it.
+            let _ = fs::remove_file(&self.temporary);
+        }
     }
 }
 
@@ -100,7 +113,7 @@ pub(super) fn remove(path: &Path) -> Result<(), StateError> {
 }
 
 /// Has the disk know which files the folder of `path` has.
-fn sync_folder(path: &Path) -> Result<(), StateError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), StateError> {
     let Some(folder) = path.parent() else { return Ok(()) };
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| StateError::Io {
         operation: "sync",

@@ -135,3 +135,67 @@ fn the_policy_that_nobody_confirmed_is_remembered() {
     locked.refuse(None).unwrap();
     assert_eq!(locked.store().refused().unwrap(), None);
 }
+
+#[test]
+fn a_loss_of_power_at_any_octet_leaves_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let locked = Store::new(folder.path()).lock().unwrap();
+    let (a, b) = (submission("a"), submission("b"));
+    locked.write(&record(1, &a), &a).unwrap();
+    locked.write(&record(2, &b), &b).unwrap();
+    let store = Store::new(folder.path());
+    let written = fs::read(store.record_path(2)).unwrap();
+    fs::remove_file(store.record_path(2)).unwrap();
+    for length in 0..=written.len() {
+        let begun = &written[..length];
+        // Where the writer was, before its file was renamed.
+        fs::write(store.record_path(2).with_extension("tmp"), begun).unwrap();
+        assert_eq!((store.recorded().unwrap(), store.highest().unwrap()), (vec![1], 1), "{length}");
+        assert_eq!(store.policies_since(1).unwrap().collect::<Vec<_>>(), std::slice::from_ref(&a));
+        // What a disk leaves that does not keep the order.
+        fs::write(store.record_path(2), begun).unwrap();
+        assert_eq!(store.record(2).is_ok(), length + 1 >= written.len(), "{length}");
+        assert_eq!(store.highest().unwrap(), 2, "its number may be in use");
+        fs::remove_file(store.record_path(2)).unwrap();
+    }
+    locked.write(&record(2, &b), &b).unwrap();
+    assert_eq!(store.record(2).unwrap(), Some(record(2, &b)));
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing_behind_and_what_was_there() {
+    type Fail = fn(&Path);
+    let folder = tempfile::tempdir().unwrap();
+    let locked = Store::new(folder.path()).lock().unwrap();
+    let (a, b) = (submission("a"), submission("b"));
+    locked.write(&record(1, &a), &a).unwrap();
+    let store = locked.store().clone();
+    let policy = store.policy_path(&b.digest());
+    let full: Fail = |path| std::os::unix::fs::symlink("/dev/full", path.with_extension("tmp")).unwrap();
+    let blocked: Fail = |path| fs::create_dir(path).unwrap();
+    // (what fails, on which file, how)
+    let rows: [(&str, PathBuf, Fail); 4] = [
+        ("the policy is written", policy.clone(), full),
+        ("the record is written", store.record_path(2), full),
+        ("the policy is renamed", policy.clone(), blocked),
+        ("the record is renamed", store.record_path(2), blocked),
+    ];
+    for (what, path, fail) in rows {
+        fail(&path);
+        let error = locked.write(&record(2, &b), &b).unwrap_err();
+        assert!(matches!(error, StateError::Io { .. }), "{what}: {error}");
+        assert_eq!(store.record(1).unwrap(), Some(record(1, &a)), "{what}");
+        assert_eq!(store.policies_since(1).unwrap().next(), Some(a.clone()), "{what}");
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap();
+        }
+        for folder in [store.generations(), store.policies()] {
+            let mut left = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let half = left.find(|path| path.extension() == Some(OsStr::new("tmp")));
+            assert_eq!(half, None, "{what}");
+        }
+        let _ = fs::remove_file(&policy);
+    }
+    locked.write(&record(2, &b), &b).unwrap();
+    assert_eq!(store.policies_since(2).unwrap().next(), Some(b));
+}

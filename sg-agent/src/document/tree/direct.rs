@@ -14,7 +14,8 @@ use crate::document::{Limits, report::small};
 mod flow;
 mod scalar;
 
-/// The longest key: the parser has a limit of its own, not far above.
+/// The longest key, with its quotes and what is between it and its colon: the parser has a limit of its
+/// own, not far above.
 const LONGEST_KEY: usize = 1000;
 /// Up to here, comparing each key with each is quicker than hashing them.
 const FEW_KEYS: usize = 16;
@@ -212,7 +213,7 @@ impl<'t> Reader<'t, '_> {
         let mut entries = Vec::new();
         loop {
             let place = self.mark();
-            let key = self.block_key()?;
+            let key = self.key(false)?;
             let value = self.block_value(column, place)?;
             entries.push(Entry { key: Cow::Borrowed(key), at: place, value });
             match self.column {
@@ -221,20 +222,6 @@ impl<'t> Reader<'t, '_> {
                 Some(_) | None => return self.close_mapping(at, entries),
             }
         }
-    }
-
-    /// A key and the colon behind it.
-    fn block_key(&mut self) -> Option<&'t str> {
-        let (key, is_plain) = self.one_line(false)?;
-        self.skip_spaces();
-        let is_key = self.peek() == Some(b':') && matches!(self.second(), None | Some(b' ' | b'\n'));
-        if !is_key || key.len() > LONGEST_KEY || (is_plain && key == "<<") {
-            return None;
-        }
-        self.at += 1;
-        self.count()?;
-        self.keys += 1;
-        Some(key)
     }
 
     /// What a key of a block in this column has, and the way to what comes behind it.
@@ -288,7 +275,7 @@ impl<'t> Reader<'t, '_> {
     /// Whether a key and its colon come next.
     fn is_key(&mut self) -> bool {
         let (at, keys) = (self.at, self.keys);
-        let is_key = self.block_key().is_some();
+        let is_key = self.key(false).is_some();
         (self.at, self.keys) = (at, keys);
         is_key
     }

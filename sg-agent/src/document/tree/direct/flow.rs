@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     super::{Entry, NodeId, Value},
-    LONGEST_KEY, Reader,
-    scalar::is_end_of_key,
+    Reader,
 };
 
 /// Where a flow collection is: in a block of this indentation; none at the root.
@@ -61,7 +60,7 @@ impl<'t> Reader<'t, '_> {
                 break;
             }
             let place = self.mark();
-            let key = self.flow_key()?;
+            let key = self.key(true)?;
             if self.peek() == Some(b':') {
                 return None;
             }
@@ -78,23 +77,6 @@ impl<'t> Reader<'t, '_> {
         }
         self.at += 1;
         self.close_mapping(at, entries)
-    }
-
-    /// A key and the colon behind it.
-    fn flow_key(&mut self) -> Option<&'t str> {
-        let (key, is_plain) = self.one_line(true)?;
-        let behind = self.at;
-        self.skip_spaces();
-        // As JSON has it, a colon may follow a quote at once, and its value that.
-        let is_adjacent = !is_plain && self.at == behind;
-        let is_key = self.peek() == Some(b':') && (is_adjacent || is_end_of_key(self.second(), true));
-        if !is_key || key.len() > LONGEST_KEY || (is_plain && key == "<<") {
-            return None;
-        }
-        self.at += 1;
-        self.count()?;
-        self.keys += 1;
-        Some(key)
     }
 
     fn flow_item(&mut self, within: Within) -> Option<NodeId> {

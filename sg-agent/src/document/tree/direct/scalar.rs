@@ -1,6 +1,7 @@
-//! Scalars that are their own text, with or without quotes, and where they end.
+//! Scalars that are their own text, with or without quotes, and where they end; and keys, which are such
+//! scalars with a colon behind.
 
-use super::Reader;
+use super::{LONGEST_KEY, Reader};
 
 impl<'t> Reader<'t, '_> {
     /// A scalar that begins and ends in this line, and whether it has no quotes.
@@ -9,6 +10,26 @@ impl<'t> Reader<'t, '_> {
             quote @ (b'"' | b'\'') => Some((self.quoted(quote)?, false)),
             _ => Some((self.plain(is_flow)?, true)),
         }
+    }
+
+    /// A key and the colon behind it.
+    pub(super) fn key(&mut self, is_flow: bool) -> Option<&'t str> {
+        let begin = self.at;
+        let (key, is_plain) = self.one_line(is_flow)?;
+        let behind = self.at;
+        self.skip_spaces();
+        // As JSON has it, a colon may follow a quote at once, and its value that.
+        let is_adjacent = is_flow && !is_plain && self.at == behind;
+        let is_key = self.peek() == Some(b':') && (is_adjacent || is_end_of_key(self.second(), is_flow));
+        // The parser counts from where a key begins to its colon.
+        let is_long = self.at - begin > LONGEST_KEY;
+        if !is_key || is_long || (is_plain && key == "<<") {
+            return None;
+        }
+        self.at += 1;
+        self.count()?;
+        self.keys += 1;
+        Some(key)
     }
 
     fn quoted(&mut self, quote: u8) -> Option<&'t str> {
@@ -69,11 +90,11 @@ impl<'t> Reader<'t, '_> {
     }
 }
 
-/// Whether a colon ends a key when this follows.
-pub(super) fn is_end_of_key(next: Option<u8>, is_flow: bool) -> bool {
+/// Whether a colon ends a key when this follows. The parser wants no collection right behind it.
+fn is_end_of_key(next: Option<u8>, is_flow: bool) -> bool {
     match next {
         None | Some(b' ' | b'\n') => true,
-        Some(b',' | b'[' | b']' | b'{' | b'}') => is_flow,
+        Some(b',' | b']' | b'}') => is_flow,
         Some(_) => false,
     }
 }

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::document::{report::Report, surrogates::Text, tree::Tree};
 
+mod written;
+
 /// A tree as text, with every place.
 fn shown(tree: &Tree<'_>, id: NodeId, to: &mut String) {
     let node = tree.node(id);
@@ -104,8 +106,32 @@ fn whatever_is_not_certain_is_for_the_parser() {
         "a: {b, c}\n",
         "a: [b]#c\n",
         "%YAML 1.2\n---\na: 1\n",
+        "{a:[]}\n",
+        "{a:{}}\n",
+        "b: [{a:[c]}]\n",
     ] {
         assert!(read(text, 0, &Limits::default()).is_none(), "{text}");
+    }
+}
+
+#[test]
+fn a_key_is_as_long_as_the_parser_has_it() {
+    // (before the key, what it is made of, behind it)
+    for (before, key, behind) in [
+        ("", "k", ": 1\n"),
+        ("", "k ", ": 1\n"),
+        ("- '", "k", "': 1\n"),
+        ("{\"", "k", "\": 1}\n"),
+        ("{", "k ", ": 1}\n"),
+    ] {
+        for gap in [0, 1, 20, 500, 1000, 2000] {
+            for times in (0..40).chain(480..520).chain(960..1040) {
+                let text = format!("{before}{}{}{behind}", key.repeat(times + 1), " ".repeat(gap));
+                if let (Some(short), long) = both(&text, Limits::default()) {
+                    assert_eq!(Ok(short), long, "{text}");
+                }
+            }
+        }
     }
 }
 
@@ -179,6 +205,8 @@ fn tokens() -> impl Strategy<Value = String> {
         "-1",
         "x: {y: z}",
         "[a, b]",
+        "{a:",
+        "[]",
         "- - ",
         "\\",
     ]);
@@ -186,7 +214,7 @@ fn tokens() -> impl Strategy<Value = String> {
 }
 
 /// A document that is well-formed, in one of many ways to write it.
-fn written() -> impl Strategy<Value = String> {
+fn lines() -> impl Strategy<Value = String> {
     let scalar =
         prop::sample::select(vec!["a", "'b'", "\"c\"", "::1", "10.0.0.0/8", "two words", "1", "tcp/443"]);
     let key = prop::sample::select(vec!["k", "'l'", "\"m\"", "n o", "p-q"]);
@@ -239,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn documents_are_read_alike(text in written(), cut in any::<prop::sample::Index>(), token in tokens(), is_whole in any::<bool>()) {
+    fn documents_are_read_alike(text in lines(), cut in any::<prop::sample::Index>(), token in tokens(), is_whole in any::<bool>()) {
         agree(&text)?;
         if !is_whole {
             let at = cut.index(text.len() + 1);
@@ -248,4 +276,29 @@ proptest! {
             }
         }
     }
+    #[test]
+    fn documents_by_the_grammar_are_read_alike(
+        seed: u64,
+        odd in prop::sample::select(vec![4_usize, 10, 40, 1000]),
+        cut in any::<prop::sample::Index>(),
+        token in tokens(),
+    ) {
+        let text = written::written(seed, odd);
+        agree(&text)?;
+        let at = cut.index(text.len() + 1);
+        if text.is_char_boundary(at) {
+            agree(&format!("{}{token}{}", &text[..at], &text[at..]))?;
+        }
+    }
+}
+
+#[test]
+fn most_of_what_is_usual_goes_the_short_way() {
+    let mut short = 0;
+    for seed in 1..1000 {
+        let text = written::written(seed << 20, 1_000_000);
+        short += usize::from(both(&text, Limits::default()).0.is_some());
+    }
+    // Else the comparisons above compare nothing.
+    assert!(short > 300, "{short}");
 }
