@@ -10,16 +10,18 @@ use sg_common::abi::Control;
 
 use super::{
     DetachReport, HookChoice, HookKind, Kernel, KernelError, Opened, Paths, Settings, Sizes,
+    attach::slot_of,
     attachment::Record,
     basis::{self, Inheritance, inheritance},
     detach,
     grace::Grace,
     holdings::Holdings,
-    hooks::{Held, running_pinned},
+    hooks::{Held, is_half_taken, running_pinned},
     load::{self, Former, MapSizes},
     pins::{Pins, remove_tree, versions},
     presence::Presence,
     set::Set,
+    slots,
     zones::CleanZones,
 };
 
@@ -131,7 +133,13 @@ impl Kernel {
     /// interrupted replacement has left, and ends those whose interface is gone.
     fn adopt(&mut self) -> Result<(), KernelError> {
         for record in self.pins.records()? {
-            let is_alive = |hook| running_pinned(&self.pins, record.ifindex, hook).is_some();
+            let is_alive = |hook| {
+                running_pinned(&self.pins, record.ifindex, hook).is_some()
+                    || self
+                        .set
+                        .program(hook)
+                        .is_ok_and(|program| is_half_taken(&self.pins, program, record.ifindex, hook))
+            };
             if record.hooks.iter().any(|recorded| is_alive(recorded.hook)) {
                 self.take_over(record)?;
             } else {
@@ -151,6 +159,10 @@ impl Kernel {
 
     /// Holds what an attachment has, and puts back what somebody has taken from it.
     fn take_over(&mut self, record: Record) -> Result<(), KernelError> {
+        // The note is written first: what it says may not lie in the slot yet.
+        if let Err(error) = slots::put(&mut self.set.attachments, slot_of(&record)) {
+            tracing::warn!("{}: {error}", record.name);
+        }
         for recorded in &record.hooks {
             let program = self.set.program(recorded.hook).map_err(|reason| KernelError::Lacks {
                 what: "what the XDP program needs",
