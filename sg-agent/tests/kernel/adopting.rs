@@ -225,6 +225,38 @@ fn what_is_noted_is_what_the_programs_go_by() {
     });
 }
 
+#[test]
+fn what_runs_without_a_note_is_taken_over_and_never_opens() {
+    sandbox(|sandbox| {
+        for is_gone in [true, false] {
+            if is_gone && !has_tcx() {
+                continue; // Nothing tells where filters are.
+            }
+            let kernel = sandbox.enforcing(WEB);
+            let mut open = sandbox.connect(ALLOWED).unwrap();
+            let before = kernel.attached();
+            drop(kernel);
+            let note = sandbox.version().join(format!("notes/{}", before[0].ifindex));
+            fs::remove_file(&note).unwrap();
+            if !is_gone {
+                symlink("{", &note).unwrap();
+            }
+            let (kernel, opened) = sandbox.open();
+            assert_eq!((opened, kernel.reader().unwrap().flow_usage().0), (Opened::Adopted, 1));
+            assert!(!sandbox.connects(DENIED), "is gone: {is_gone}");
+            let after = kernel.attached();
+            assert_eq!(
+                (after[0].zone, after[0].side, alive(&after[0])),
+                (0, Side::Host, tc_hooks().to_vec())
+            );
+            assert!(fs::read_link(&note).unwrap().to_str().unwrap().contains("h0"));
+            assert!(talks(&mut open));
+            drop(kernel);
+            sg_agent::kernel::detach_all(&sandbox.paths).unwrap();
+        }
+    });
+}
+
 /// The interface has moved to another namespace, where its link lives on, and one that takes its place
 /// has its index.
 #[test]
