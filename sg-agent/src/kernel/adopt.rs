@@ -134,7 +134,7 @@ impl Kernel {
     /// interrupted replacement has left, and ends those whose interface is gone. What runs without a note
     /// that can be read is taken over all the same.
     fn adopt(&mut self) -> Result<(), KernelError> {
-        let mut unnoted = BTreeSet::new();
+        let (mut unnoted, mut gone) = (BTreeSet::new(), Vec::new());
         for (ifindex, note) in self.pins.notes()? {
             let record = match note {
                 Ok(record) => record,
@@ -155,10 +155,13 @@ impl Kernel {
                 self.take_over(record)?;
             } else {
                 tracing::info!("the interface {} is gone, or another by now", record.name);
-                let ifindex = record.ifindex;
-                self.records.insert(ifindex, record);
-                self.end(ifindex)?;
+                gone.push(record.ifindex);
+                self.records.insert(record.ifindex, record);
             }
+        }
+        // All at once: as many waits, one after the other, would keep the others from being covered.
+        if let Some((_, error)) = self.end_all(&gone).into_iter().next() {
+            return Err(error);
         }
         let links = self.pins.links()?.into_iter().map(|(ifindex, ..)| ifindex);
         unnoted.extend(links.filter(|ifindex| !self.records.contains_key(ifindex)));
