@@ -5,6 +5,7 @@ use tracing::{debug, info, warn};
 use super::Engine;
 use crate::{
     agent::{
+        cut::Regime,
         plan::Before,
         steps::{Steps, is_behind},
     },
@@ -33,7 +34,7 @@ impl Engine {
         };
         let hosts: Vec<&AttachRequest> = steps.attach.iter().filter(is_new).collect();
         if !hosts.is_empty() {
-            match seeds(&hosts, interfaces).and_then(|seeds| kernel.seed_flows(&seeds)) {
+            match seeds(kernel, &hosts, interfaces).and_then(|seeds| kernel.seed_flows(&seeds)) {
                 Ok(count) => debug!(count, "entered open sockets as flows"),
                 Err(error) => warn!("open sockets could not be entered as flows: {error}"),
             }
@@ -136,10 +137,17 @@ impl Engine {
     }
 }
 
-/// The open sockets that use the interfaces of `requests`, by address.
-fn seeds(requests: &[&AttachRequest], interfaces: &[Interface]) -> Result<Vec<Seed>, KernelError> {
+/// The open sockets that use the interfaces of `requests`, by address. Where another version enforces,
+/// what it let live is in the flows that are taken over; where there are none, the policy is asked.
+fn seeds(
+    kernel: &Kernel,
+    requests: &[&AttachRequest],
+    interfaces: &[Interface],
+) -> Result<Vec<Seed>, KernelError> {
+    let (inherited, others) = (kernel.inherited(), kernel.enforced_by_others());
+    let requests = requests.iter().filter(|request| !inherited.contains_key(&request.ifindex));
     let sockets = kernel::sockets()?;
-    let mut seeds = Vec::new();
+    let (mut seeds, mut image) = (Vec::new(), None);
     for request in requests {
         let Some(interface) = interfaces.iter().find(|found| found.ifindex == request.ifindex) else {
             continue;
@@ -147,7 +155,18 @@ fn seeds(requests: &[&AttachRequest], interfaces: &[Interface]) -> Result<Vec<Se
         let own = sockets
             .iter()
             .filter(|socket| interface.addresses.iter().any(|address| address.contains(socket.local)));
-        seeds.extend(own.map(|socket| Seed { zone: request.zone, socket: *socket }));
+        let seed = |socket| Seed { zone: request.zone, socket };
+        if others.contains(&request.ifindex) {
+            let image = match &mut image {
+                Some(image) => &*image,
+                none => none.insert(kernel.current_image()?),
+            };
+            let (zone, is_audited, is_reversed) = (request.zone, false, false);
+            let regime = Regime { image, zone, is_audited, is_reversed };
+            seeds.extend(own.filter_map(|socket| regime.admitted(socket)).map(seed));
+        } else {
+            seeds.extend(own.copied().map(seed));
+        }
     }
     Ok(seeds)
 }
