@@ -39,6 +39,7 @@ impl Engine {
                 Err(error) => warn!("open sockets could not be entered as flows: {error}"),
             }
         }
+        let mut refused = Vec::new();
         let mut now = attached.to_vec();
         now.retain(|old| steps.attach.iter().all(|request| request.ifindex != old.ifindex));
         for request in &steps.attach {
@@ -49,7 +50,10 @@ impl Engine {
                     }
                     now.push(attached);
                 }
-                Err(error) => self.problems.push(problem(&request.name, &error)),
+                Err(error) => {
+                    refused.push(request.ifindex);
+                    self.problems.push(problem(&request.name, &error));
+                }
             }
         }
         if now.iter().any(is_behind) {
@@ -71,8 +75,12 @@ impl Engine {
             }
             self.problems.extend(failed.map(|(_, error)| problem(name, error)));
         }
-        if self.problems.is_empty() {
-            // Everything is attached: what another version of the agent still holds is nobody's.
+        // What cannot be attached, or read, stays another version's as long as that enforces.
+        let is_unread =
+            |ifindex| interfaces.iter().any(|found| found.ifindex == ifindex && !found.is_supported);
+        let is_needed = |ifindex: &u32| refused.contains(ifindex) || is_unread(*ifindex);
+        if !kernel.enforced_by_others().iter().any(is_needed) {
+            // All else that it still holds is nobody's.
             let retired = kernel.retire_other_versions();
             for interface in &retired.interfaces {
                 info!(interface = %interface, "ended what another version enforced");
