@@ -45,6 +45,7 @@ impl Kernel {
         }
         self.clean.set(request.zone, false);
         let before = self.records.get(&ifindex).cloned();
+        let is_taken_over = before.is_none() && self.enforced_by_others().contains(&ifindex);
         let mut record = Record {
             ifindex,
             name: request.name.clone(),
@@ -60,6 +61,11 @@ impl Kernel {
                 let attached = self.inspect(&record);
                 self.records.insert(ifindex, record);
                 Ok(attached)
+            }
+            Err(error) if is_taken_over => {
+                // Each hook has the program of one version or the other. To undo it would take both off.
+                self.records.insert(ifindex, record);
+                Err(error)
             }
             Err(error) => {
                 if let Err(second) = self.undo(&record, before) {

@@ -204,6 +204,32 @@ fn a_takeover_that_dies_leaves_nothing_open_and_keeps_flows() {
     });
 }
 
+#[test]
+fn a_takeover_that_fails_half_way_leaves_nothing_open() {
+    if !has_tcx() {
+        return; // A filter has no pin that could be in the way.
+    }
+    sandbox(|sandbox| {
+        let kernel = sandbox.enforcing(WEB);
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        let wanted = request("h0", HookChoice::Auto);
+        drop(kernel);
+        fs::rename(sandbox.version(), sandbox.paths.bpffs.join("v0")).unwrap();
+        let (mut kernel, _) = sandbox.open();
+        kernel.publish(&image(WEB, 1, Side::Host), 2, 2).unwrap();
+        // The second link's pin cannot be moved there.
+        let in_the_way = sandbox.version().join(format!("links/{}-tcx_egress", wanted.ifindex));
+        fs::create_dir(&in_the_way).unwrap();
+        kernel.attach(&wanted).unwrap_err();
+        assert!(!sandbox.connects(DENIED), "one of both versions judges");
+        assert_eq!(kernel.reader().unwrap().flow_usage().0, 1);
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(alive(&kernel.attach(&wanted).unwrap()), tc_hooks());
+        assert!(kernel.retire_other_versions().errors.is_empty());
+        assert!(talks(&mut open) && !sandbox.connects(DENIED));
+    });
+}
+
 /// The agent dies when the note of an attachment says what its slot does not yet say.
 #[test]
 fn what_is_noted_is_what_the_programs_go_by() {
