@@ -254,7 +254,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// An interface that was not attached is not attached; one that was is enforced as before.
+    /// An interface that was not attached is not attached; one that was is enforced as before, and one that
+    /// another version enforced by the programs of either.
     pub fn attach(&mut self, request: &AttachRequest) -> Result<Attached, KernelError> {
         self.attach_interface(request)
     }

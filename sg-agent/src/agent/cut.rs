@@ -5,6 +5,7 @@
 
 use sg_common::{
     addr::Addr,
+    flow::FlowState,
     image,
     tuple::{Direction, Protocol, Selector},
     verdict::RuleNumber,
@@ -70,6 +71,10 @@ pub fn lost(socket: &Socket, before: &Regime<'_>, after: &Regime<'_>) -> Option<
     Some(Direction::ALL.into_iter().find(is_lost).unwrap_or(socket.opener))
 }
 
+/// Where ports begin that a connection's opener has, on this host and elsewhere.
+const EPHEMERAL: u16 = 32_768;
+const PRIVILEGED: u16 = 1024;
+
 impl Regime<'_> {
     fn passes(&self, flow: &FlowView) -> bool {
         self.is_audited || self.rule(flow).is_some()
@@ -98,14 +103,33 @@ impl Regime<'_> {
     /// its next packet makes an entry, by which the other passes (`may_pick_up` in
     /// [`sg_common::decide`]).
     fn carries(&self, socket: &Socket) -> bool {
-        const EPHEMERAL: u16 = 32_768;
-        const PRIVILEGED: u16 = 1024;
         let [inbound, outbound] =
             Direction::ALL.map(|direction| self.socket_rule(socket, direction).is_some());
         let makes_entry = |port: u16, lowest| socket.protocol != Protocol::TCP || port >= lowest;
         self.is_audited
             || inbound && (outbound || makes_entry(socket.remote_port, PRIVILEGED))
             || outbound && makes_entry(socket.local_port, EPHEMERAL)
+    }
+
+    /// The socket, opened by whom the rules let open it; `None` where that is nobody. A side that is only
+    /// guessed to have opened it, because no socket listens on its port any more, may also have been the
+    /// other, as far as the ports look like it (`may_pick_up` in [`sg_common::decide`]).
+    #[must_use]
+    pub fn admitted(&self, socket: &Socket) -> Option<Socket> {
+        let is_open = |direction| self.socket_rule(socket, direction).is_some();
+        let is_guessed = socket.opener == Direction::Outbound && socket.remote_port >= PRIVILEGED;
+        if is_open(socket.opener) {
+            Some(*socket)
+        } else if is_guessed && is_open(Direction::Inbound) {
+            let state = match socket.state {
+                FlowState::FinOpener => FlowState::FinReplier,
+                FlowState::FinReplier => FlowState::FinOpener,
+                state => state,
+            };
+            Some(Socket { opener: Direction::Inbound, state, ..*socket })
+        } else {
+            None
+        }
     }
 
     fn ask(&self, direction: Direction, local: Addr, remote: Addr, selector: Selector) -> Option<RuleNumber> {
@@ -209,6 +233,47 @@ mod tests {
         let far = u64::from(CURRENT) + (7 << 24);
         assert_eq!(fate(&flow(CURRENT, live), far, false, &closed, &closed), Fate::Cut);
         assert_eq!(fate(&flow(OLD, live), far, false, &closed, &closed), Fate::Same);
+    }
+
+    #[test]
+    fn a_socket_is_admitted_as_opened_by_whom_the_rules_let_open_it() {
+        use Direction::{Inbound, Outbound};
+        use FlowState::{Established, FinOpener, FinReplier};
+        let (https, out, nothing) =
+            (image("{allow: https, from: anywhere}"), image_of("inbound: []"), image(""));
+        // (what, image, opener as far as known, ports, state, who opened it and the state)
+        let rows = [
+            ("a server's", &https, Inbound, (443, 40_000), Established, Some((Inbound, Established))),
+            (
+                "whose listener is closed",
+                &https,
+                Outbound,
+                (443, 40_000),
+                FinOpener,
+                Some((Inbound, FinReplier)),
+            ),
+            ("whose rule is gone", &nothing, Inbound, (443, 40_000), Established, None),
+            ("whose rule is gone, with all outbound open", &out, Inbound, (443, 40_000), Established, None),
+            ("a client's", &out, Outbound, (40_000, 443), FinOpener, Some((Outbound, FinOpener))),
+            ("a client's whose rule is gone", &https, Outbound, (40_000, 443), Established, None),
+            (
+                "that has the server's port and a service's peer",
+                &https,
+                Outbound,
+                (443, 22),
+                Established,
+                None,
+            ),
+        ];
+        let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap().into();
+        for (what, image, opener, (local_port, remote_port), state, expected) in rows {
+            let regime = Regime { image, zone: 1, is_audited: false, is_reversed: false };
+            let (local, remote) = (address("10.0.0.1"), address("192.0.2.7"));
+            let protocol = Protocol::TCP;
+            let socket = Socket { protocol, local, local_port, remote, remote_port, state, opener };
+            let found = regime.admitted(&socket).map(|socket| (socket.opener, socket.state));
+            assert_eq!(found, expected, "{what}");
+        }
     }
 
     #[test]

@@ -9,17 +9,20 @@ use std::{
 use sg_common::abi::Control;
 
 use super::{
-    DetachReport, HookChoice, HookKind, Kernel, KernelError, Opened, Paths, Settings, Sizes,
-    attachment::Record,
+    DetachReport, HookChoice, HookKind, Kernel, KernelError, Opened, Paths, Settings, Side, Sizes,
+    attach::slot_of,
+    attachment::{Record, RecordedHook},
     basis::{self, Inheritance, inheritance},
     detach,
     grace::Grace,
     holdings::Holdings,
-    hooks::{Held, running_pinned},
+    hooks::{Held, is_half_taken, running_pinned},
+    links::Interfaces,
     load::{self, Former, MapSizes},
     pins::{Pins, remove_tree, versions},
     presence::Presence,
     set::Set,
+    slots,
     zones::CleanZones,
 };
 
@@ -128,29 +131,80 @@ fn hash_keys() -> Result<[u64; 6], KernelError> {
 
 impl Kernel {
     /// Takes the attachments over that are noted, gives those of them the present programs that an
-    /// interrupted replacement has left, and ends those whose interface is gone.
+    /// interrupted replacement has left, and ends those whose interface is gone. What runs without a note
+    /// that can be read is taken over all the same.
     fn adopt(&mut self) -> Result<(), KernelError> {
-        for record in self.pins.records()? {
-            let is_alive = |hook| running_pinned(&self.pins, record.ifindex, hook).is_some();
+        let (mut unnoted, mut gone) = (BTreeSet::new(), Vec::new());
+        for (ifindex, note) in self.pins.notes()? {
+            let record = match note {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    unnoted.insert(ifindex);
+                    continue;
+                }
+            };
+            let is_alive = |hook| {
+                running_pinned(&self.pins, record.ifindex, hook).is_some()
+                    || self
+                        .set
+                        .program(hook)
+                        .is_ok_and(|program| is_half_taken(&self.pins, program, record.ifindex, hook))
+            };
             if record.hooks.iter().any(|recorded| is_alive(recorded.hook)) {
                 self.take_over(record)?;
             } else {
                 tracing::info!("the interface {} is gone, or another by now", record.name);
-                let ifindex = record.ifindex;
-                self.records.insert(ifindex, record);
-                self.end(ifindex)?;
+                gone.push(record.ifindex);
+                self.records.insert(record.ifindex, record);
             }
         }
-        for (ifindex, hook, _) in self.pins.links()? {
-            if !self.records.contains_key(&ifindex) {
+        // All at once: as many waits, one after the other, would keep the others from being covered.
+        if let Some((_, error)) = self.end_all(&gone).into_iter().next() {
+            return Err(error);
+        }
+        let links = self.pins.links()?.into_iter().map(|(ifindex, ..)| ifindex);
+        unnoted.extend(links.filter(|ifindex| !self.records.contains_key(ifindex)));
+        unnoted.into_iter().try_for_each(|ifindex| self.take_over_unnoted(ifindex))
+    }
+
+    /// Takes over what runs on an interface whose note is gone or cannot be read: to take it off would
+    /// leave the interface open until it is attached anew. Where nothing does, what is left of it goes.
+    fn take_over_unnoted(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        let is_alive = |hook: &HookKind| running_pinned(&self.pins, ifindex, *hook).is_some();
+        let hooks: Vec<_> = HookKind::LINKS.into_iter().chain(HookKind::FILTERS).filter(is_alive).collect();
+        let bound = slots::find(&self.set.attachments, ifindex)?;
+        let found = Interfaces::get(ifindex)
+            .map_err(|error| KernelError::system("look at", format!("interface {ifindex}"), error))?;
+        let (Some(bound), Some(interface), false) = (bound, found, hooks.is_empty()) else {
+            for hook in HookKind::LINKS {
                 self.held.release(&self.pins, ifindex, hook)?;
             }
-        }
-        Ok(())
+            return self.pins.remove_record(ifindex);
+        };
+        tracing::warn!("{}: its note was gone, and is written anew", interface.name);
+        let why = || "found there, without a note".to_owned();
+        let record = Record {
+            ifindex,
+            name: interface.name,
+            zone: bound.zone(),
+            side: if bound.is_guest() { Side::Guest } else { Side::Host },
+            wanted: HookChoice::Auto,
+            bare_ip: bound.is_bare_ip(),
+            hooks: hooks.into_iter().map(|hook| RecordedHook { hook, why: why() }).collect(),
+            // Somebody else may have use for it.
+            owns_qdisc: false,
+        };
+        self.pins.write_record(&record)?;
+        self.take_over(record)
     }
 
     /// Holds what an attachment has, and puts back what somebody has taken from it.
     fn take_over(&mut self, record: Record) -> Result<(), KernelError> {
+        // The note is written first: what it says may not lie in the slot yet.
+        if let Err(error) = slots::put(&mut self.set.attachments, slot_of(&record)) {
+            tracing::warn!("{}: {error}", record.name);
+        }
         for recorded in &record.hooks {
             let program = self.set.program(recorded.hook).map_err(|reason| KernelError::Lacks {
                 what: "what the XDP program needs",

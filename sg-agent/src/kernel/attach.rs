@@ -45,6 +45,7 @@ impl Kernel {
         }
         self.clean.set(request.zone, false);
         let before = self.records.get(&ifindex).cloned();
+        let is_taken_over = before.is_none() && self.enforced_by_others().contains(&ifindex);
         let mut record = Record {
             ifindex,
             name: request.name.clone(),
@@ -60,6 +61,11 @@ impl Kernel {
                 let attached = self.inspect(&record);
                 self.records.insert(ifindex, record);
                 Ok(attached)
+            }
+            Err(error) if is_taken_over => {
+                // Each hook has the program of one version or the other. To undo it would take both off.
+                self.records.insert(ifindex, record);
+                Err(error)
             }
             Err(error) => {
                 if let Err(second) = self.undo(&record, before) {
@@ -285,7 +291,10 @@ impl Kernel {
             errors.extend(cleared.err().map(|error| (ifindex, error)));
             self.forget(ifindex);
         }
-        let zones: Vec<u32> = ended.iter().map(|record| record.zone).collect();
+        // What another version still enforces goes on with its flows.
+        let inherited = self.inherited();
+        let is_over = |record: &&Record| inherited.get(&record.ifindex) != Some(&record.zone);
+        let zones: Vec<u32> = ended.iter().filter(is_over).map(|record| record.zone).collect();
         if let Err(error) = self.clear_zones(&zones) {
             errors.push((ended[0].ifindex, error));
         }
@@ -293,7 +302,7 @@ impl Kernel {
     }
 }
 
-fn slot_of(record: &Record) -> Attachment {
+pub(super) fn slot_of(record: &Record) -> Attachment {
     let bare_ip = if record.bare_ip { Attachment::BARE_IP } else { 0 };
     let guest = if record.side == Side::Guest { Attachment::GUEST } else { 0 };
     Attachment { ifindex: record.ifindex, zone_and_flags: record.zone | bare_ip | guest }

@@ -6,7 +6,7 @@
 //! older version admitted carries an older generation, and is judged again at its next packet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
@@ -148,6 +148,12 @@ impl Kernel {
             others(&self.pins).into_iter().filter(|other| flows(&other.folder().join(CURRENT)) == Some(ours));
         let zones = same.flat_map(|other| alive(&other)).map(|record| (record.ifindex, record.zone));
         zones.filter(|(ifindex, _)| !self.records.contains_key(ifindex)).collect()
+    }
+
+    /// Interfaces that another ABI version enforces, by whatever flows.
+    #[must_use]
+    pub fn enforced_by_others(&self) -> BTreeSet<u32> {
+        others(&self.pins).iter().flat_map(alive).map(|record| record.ifindex).collect()
     }
 
     /// The highest generation that may have admitted a flow: no other may be published under a number

@@ -10,7 +10,9 @@ use std::{
 use super::{
     KernelError,
     attachment::{Attached, HookKind, HookState, Record},
-    clsact, holdings, pins,
+    clsact, holdings,
+    links::Interfaces,
+    pins,
     pins::{Pins, unlink},
     set::{Loaded, Set},
     sightings::Sightings,
@@ -44,6 +46,26 @@ fn program_of(link: &OwnedFd, ifindex: u32) -> Option<u32> {
     (info.ifindex == ifindex && ifindex != 0).then_some(info.program)
 }
 
+/// The program that a live link runs on this interface of this network namespace. One that has moved away
+/// takes its link along, and may have left its index to another.
+fn program_here(link: &OwnedFd, ifindex: u32, hook: HookKind) -> Option<u32> {
+    program_of(link, ifindex).filter(|program| is_on(ifindex, hook, *program))
+}
+
+/// Whether a hook that takes links runs a program. What the kernel does not tell is taken to be so: a
+/// link that is let go in error leaves a gap.
+fn is_on(ifindex: u32, hook: HookKind, program: u32) -> bool {
+    let found = match attach_type(hook) {
+        Some(attach_type) => syscall::tcx_programs(ifindex, attach_type),
+        None => Interfaces::get(ifindex)
+            .map(|found| found.and_then(|found| found.xdp_program).into_iter().collect()),
+    };
+    match found {
+        Ok(programs) => programs.contains(&program),
+        Err(error) => error.raw_os_error() != Some(libc::ENODEV),
+    }
+}
+
 fn attach_type(hook: HookKind) -> Option<u32> {
     match hook {
         HookKind::TcxIngress => Some(syscall::TCX_INGRESS),
@@ -72,7 +94,7 @@ impl Held {
         }
         let path = pins.link(ifindex, hook);
         if let Some(link) = self.links.remove(&(ifindex, hook))
-            && let Some(running) = program_of(&link.fd, ifindex)
+            && let Some(running) = program_here(&link.fd, ifindex, hook)
         {
             update(&link.fd, running, program).map_err(failed)?;
             if !path.exists() {
@@ -84,7 +106,7 @@ impl Held {
         let foreign = pins::foreign_links(pins, ifindex, hook).map_err(failed)?;
         for candidate in std::iter::once(&path).chain(&foreign) {
             let Ok(link) = syscall::open_pin(candidate) else { continue };
-            if let Some(running) = program_of(&link, ifindex) {
+            if let Some(running) = program_here(&link, ifindex, hook) {
                 update(&link, running, program).map_err(failed)?;
                 if candidate != &path {
                     std::fs::rename(candidate, &path).map_err(failed)?;
@@ -252,10 +274,18 @@ fn running_filter(ifindex: u32, hook: HookKind) -> Option<u32> {
 /// The program that a hook runs, as a pin tells it.
 pub(crate) fn running_pinned(pins: &Pins, ifindex: u32, hook: HookKind) -> Option<u32> {
     if hook.is_link() {
-        program_of(&syscall::open_pin(&pins.link(ifindex, hook)).ok()?, ifindex)
+        program_here(&syscall::open_pin(&pins.link(ifindex, hook)).ok()?, ifindex, hook)
     } else {
         running_filter(ifindex, hook)
     }
+}
+
+/// Whether a link that another version has pinned runs this program: the agent died when it had taken the
+/// link over, and before its pin was moved.
+pub(crate) fn is_half_taken(pins: &Pins, program: &Loaded, ifindex: u32, hook: HookKind) -> bool {
+    let foreign = pins::foreign_links(pins, ifindex, hook).unwrap_or_default();
+    let links = foreign.iter().filter_map(|path| syscall::open_pin(path).ok());
+    hook.is_link() && links.into_iter().any(|link| program_here(&link, ifindex, hook) == Some(program.id))
 }
 
 /// Takes the program off a hook. `held` is its link, if the caller has it.

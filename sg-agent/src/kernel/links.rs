@@ -108,6 +108,7 @@ fn read_link(answer: &Answer<'_>) -> Option<Interface> {
     const IFLA_XDP: u16 = 43;
     const IFLA_INFO_KIND: u16 = 1;
     const IFLA_XDP_PROG_ID: u16 = 4;
+    const IFLA_XDP_DRV_PROG_ID: u16 = 5;
     if answer.kind != RTM_NEWLINK {
         return None;
     }
@@ -131,8 +132,9 @@ fn read_link(answer: &Answer<'_>) -> Option<Interface> {
             IFLA_IFNAME => interface.name = string_of(value),
             IFLA_LINKINFO => interface.kind = nested(value, IFLA_INFO_KIND).map(string_of),
             IFLA_XDP => {
-                interface.xdp_program =
-                    nested(value, IFLA_XDP_PROG_ID).and_then(u32_of).filter(|id| *id != 0);
+                // Beside a program in the hardware there is no one program, but one in the driver.
+                let found = |kind| nested(value, kind).and_then(u32_of).filter(|id| *id != 0);
+                interface.xdp_program = found(IFLA_XDP_PROG_ID).or_else(|| found(IFLA_XDP_DRV_PROG_ID));
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sg_common::{
     abi::Control,
-    image::{Header, Node},
+    image::{Header, Node, ZONES},
 };
 
 use super::{Kernel, KernelError, Published, grace::Grace, memory::SharedNode, set::Set};
@@ -35,15 +35,18 @@ impl Kernel {
     }
 }
 
-/// Writes nodes into a buffer that no program reads, and reads them back.
+/// Writes nodes into a buffer that no program reads, and reads them back. Where records of zones could
+/// lie behind them nothing is left of what was there before: a zone that the image lacks must not be
+/// found in an older one.
 pub(super) fn write(set: &Set, buffer: u32, nodes: &[Node]) -> Result<(), KernelError> {
     let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-    let shared = set.buffer(buffer, count)?;
-    let shared = shared.all();
-    for (to, from) in shared.iter().zip(nodes) {
+    let reach = ZONES.saturating_add(set.zones()).min(set.buffer_nodes());
+    let shared = set.buffer(buffer, count.max(reach))?;
+    let wanted = || shared.all().iter().zip(nodes.iter().chain(std::iter::repeat(&Node::ZERO)));
+    for (to, from) in wanted() {
         to.store(from);
     }
-    if shared.iter().zip(nodes).any(|(found, written)| found.load() != *written) {
+    if wanted().any(|(found, written)| found.load() != *written) {
         return Err(KernelError::ReadBack { what: "the image" });
     }
     Ok(())

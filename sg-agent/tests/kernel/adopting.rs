@@ -154,6 +154,158 @@ fn a_deleted_interface_is_cleaned_up_and_another_starts_bare() {
     });
 }
 
+/// The agent dies while it takes an interface over from another version: once its own note is there, or
+/// once a link runs its program and is still pinned by the other.
+#[test]
+fn a_takeover_that_dies_leaves_nothing_open_and_keeps_flows() {
+    if !has_tcx() {
+        return; // A filter lies in one place of both, and is taken over at once.
+    }
+    sandbox(|sandbox| {
+        for is_updated in [true, false] {
+            let old = sandbox.paths.bpffs.join("v0");
+            let kernel = sandbox.enforcing(WEB);
+            let mut open = sandbox.connect(ALLOWED).unwrap();
+            let ifindex = request("h0", HookChoice::Auto).ifindex;
+            let note = sandbox.version().join(format!("notes/{ifindex}"));
+            let text = fs::read_link(&note).unwrap().into_os_string().into_string().unwrap();
+            drop(kernel);
+            fs::rename(sandbox.version(), &old).unwrap();
+            let (mut kernel, _) = sandbox.open();
+            kernel.publish(&image(WEB, 1, Side::Host), 2, 2).unwrap();
+            if is_updated {
+                kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+                drop(kernel);
+                for hook in tc_hooks() {
+                    let pin = format!("links/{ifindex}-{hook}");
+                    fs::rename(sandbox.version().join(&pin), old.join(&pin)).unwrap();
+                }
+            } else {
+                drop(kernel);
+                let (before, hooks) = text.split_once("\"hooks\":[").unwrap();
+                let (_, after) = hooks.split_once(']').unwrap();
+                symlink(format!("{before}\"hooks\":[]{after}"), &note).unwrap();
+            }
+            let (mut kernel, opened) = sandbox.open();
+            assert_eq!((opened, kernel.generation()), (Opened::Adopted, 2));
+            assert!(!sandbox.connects(DENIED), "it never opens; updated: {is_updated}");
+            assert_eq!(kernel.reader().unwrap().flow_usage().0, 1, "updated: {is_updated}");
+            let zones = if is_updated { vec![] } else { vec![(ifindex, 0)] };
+            assert_eq!(kernel.inherited(), zones.into_iter().collect());
+            let attached = kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+            assert_eq!(alive(&attached), tc_hooks());
+            assert!(attached.hooks.iter().all(|state| state.other_programs.is_empty()), "{attached:?}");
+            let report = kernel.retire_other_versions();
+            assert!(report.errors.is_empty() && !old.exists(), "{:?}", report.errors);
+            assert!(talks(&mut open) && !sandbox.connects(DENIED));
+            drop(kernel);
+            sg_agent::kernel::detach_all(&sandbox.paths).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_takeover_that_fails_half_way_leaves_nothing_open() {
+    if !has_tcx() {
+        return; // A filter has no pin that could be in the way.
+    }
+    sandbox(|sandbox| {
+        let kernel = sandbox.enforcing(WEB);
+        let mut open = sandbox.connect(ALLOWED).unwrap();
+        let wanted = request("h0", HookChoice::Auto);
+        drop(kernel);
+        fs::rename(sandbox.version(), sandbox.paths.bpffs.join("v0")).unwrap();
+        let (mut kernel, _) = sandbox.open();
+        kernel.publish(&image(WEB, 1, Side::Host), 2, 2).unwrap();
+        // The second link's pin cannot be moved there.
+        let in_the_way = sandbox.version().join(format!("links/{}-tcx_egress", wanted.ifindex));
+        fs::create_dir(&in_the_way).unwrap();
+        kernel.attach(&wanted).unwrap_err();
+        assert!(!sandbox.connects(DENIED), "one of both versions judges");
+        assert_eq!(kernel.reader().unwrap().flow_usage().0, 1);
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(alive(&kernel.attach(&wanted).unwrap()), tc_hooks());
+        assert!(kernel.retire_other_versions().errors.is_empty());
+        assert!(talks(&mut open) && !sandbox.connects(DENIED));
+    });
+}
+
+/// The agent dies when the note of an attachment says what its slot does not yet say.
+#[test]
+fn what_is_noted_is_what_the_programs_go_by() {
+    sandbox(|sandbox| {
+        let (mut kernel, _) = sandbox.open();
+        kernel.publish(&image(WEB, 2, Side::Host), 1, 2).unwrap();
+        kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        drop(kernel);
+        let ifindex = request("h0", HookChoice::Auto).ifindex;
+        let note = sandbox.version().join(format!("notes/{ifindex}"));
+        let text = fs::read_link(&note).unwrap().into_os_string().into_string().unwrap();
+        fs::remove_file(&note).unwrap();
+        symlink(text.replace("\"zone\":0", "\"zone\":1"), &note).unwrap();
+        let (kernel, _) = sandbox.open();
+        assert_eq!(kernel.attached()[0].zone, 1);
+        assert!(!sandbox.connects(DENIED));
+        let counters = kernel.reader().unwrap().zone_counters(1).unwrap();
+        assert_eq!(packets(&counters, Direction::Inbound, Verdict::Drop(DropReason::NoRule)), 1);
+    });
+}
+
+#[test]
+fn what_runs_without_a_note_is_taken_over_and_never_opens() {
+    sandbox(|sandbox| {
+        for is_gone in [true, false] {
+            if is_gone && !has_tcx() {
+                continue; // Nothing tells where filters are.
+            }
+            let kernel = sandbox.enforcing(WEB);
+            let mut open = sandbox.connect(ALLOWED).unwrap();
+            let before = kernel.attached();
+            drop(kernel);
+            let note = sandbox.version().join(format!("notes/{}", before[0].ifindex));
+            fs::remove_file(&note).unwrap();
+            if !is_gone {
+                symlink("{", &note).unwrap();
+            }
+            let (kernel, opened) = sandbox.open();
+            assert_eq!((opened, kernel.reader().unwrap().flow_usage().0), (Opened::Adopted, 1));
+            assert!(!sandbox.connects(DENIED), "is gone: {is_gone}");
+            let after = kernel.attached();
+            assert_eq!(
+                (after[0].zone, after[0].side, alive(&after[0])),
+                (0, Side::Host, tc_hooks().to_vec())
+            );
+            assert!(fs::read_link(&note).unwrap().to_str().unwrap().contains("h0"));
+            assert!(talks(&mut open));
+            drop(kernel);
+            sg_agent::kernel::detach_all(&sandbox.paths).unwrap();
+        }
+    });
+}
+
+/// The interface has moved to another namespace, where its link lives on, and one that takes its place
+/// has its index.
+#[test]
+fn an_interface_that_has_the_index_of_one_that_moved_away_is_another() {
+    for hook in [HookChoice::Tc, HookChoice::Xdp] {
+        sandbox(move |sandbox| {
+            let kernel = sandbox.enforcing_at(WEB, hook);
+            let wanted = request("h0", hook);
+            drop(sandbox.connect(ALLOWED).unwrap());
+            assert_eq!(kernel.reader().unwrap().flow_usage().0, 1);
+            drop(kernel);
+            sandbox.replace_host_end(wanted.ifindex);
+            assert!(sandbox.connects(DENIED), "nothing is attached to it");
+            let (mut kernel, _) = sandbox.open();
+            assert!(kernel.attached().is_empty(), "{:?}", kernel.attached());
+            assert_eq!(kernel.reader().unwrap().flow_usage().0, 0, "no flow of the old one is valid");
+            let attached = kernel.attach(&wanted).unwrap();
+            assert_eq!(alive(&attached).len(), 2);
+            assert!(sandbox.connects(ALLOWED) && !sandbox.connects(DENIED));
+        });
+    }
+}
+
 #[test]
 fn a_renamed_interface_stays_enforced() {
     sandbox(|sandbox| {

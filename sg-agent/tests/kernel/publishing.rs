@@ -10,11 +10,15 @@ use std::{
     time::Duration,
 };
 
-use sg_agent::kernel::{HookChoice, KernelError, Opened, Side};
-use sg_common::tuple::Direction;
+use sg_agent::kernel::{AttachRequest, HookChoice, KernelError, Opened, Side};
+use sg_common::{
+    tuple::Direction,
+    verdict::{DropReason, Verdict},
+};
 
 use crate::sandbox::{
-    ALLOWED, DENIED, HOST, NOTHING, PEER, WEB, alive, all_packets, image, request, sandbox, talks, tc_hooks,
+    ALLOWED, DENIED, HOST, NOTHING, PEER, WEB, alive, all_packets, image, packets, request, sandbox, talks,
+    tc_hooks,
 };
 
 /// [`WEB`] and a list of so many prefixes.
@@ -54,6 +58,26 @@ fn a_policy_takes_the_place_of_another() {
                 assert!(!talks(&mut open), "an open connection ends in generation {generation}");
             }
         }
+    });
+}
+
+#[test]
+fn a_zone_that_an_image_lacks_is_not_found_in_what_was_there_before() {
+    sandbox(|sandbox| {
+        let (mut kernel, _) = sandbox.open();
+        for generation in [1, 2] {
+            kernel.publish(&image(WEB, 32, Side::Host), generation, 2).unwrap();
+        }
+        kernel.attach(&AttachRequest { zone: 31, ..request("h0", HookChoice::Auto) }).unwrap();
+        assert!(sandbox.connects(ALLOWED));
+        let shorter = image(NOTHING, 1, Side::Host);
+        assert!(shorter.nodes().len() < 32, "the record of zone 31 would lie behind it");
+        kernel.publish(&shorter, 3, 2).unwrap();
+        assert!(!sandbox.connects(ALLOWED));
+        let counters = kernel.reader().unwrap().zone_counters(31).unwrap();
+        let lost = Verdict::Drop(DropReason::PolicyUnavailable);
+        assert!(packets(&counters, Direction::Inbound, lost) > 0, "{counters:?}");
+        assert_eq!(kernel.current_image().unwrap().nodes(), shorter.nodes());
     });
 }
 

@@ -228,9 +228,36 @@ impl Sandbox {
 
     /// A kernel with a policy in force on the veth.
     pub(crate) fn enforcing(&self, text: &str) -> Kernel {
+        self.enforcing_at(text, HookChoice::Auto)
+    }
+
+    /// A kernel with a policy in force on the veth, at this hook.
+    pub(crate) fn enforcing_at(&self, text: &str, hook: HookChoice) -> Kernel {
         let mut kernel = self.published(text);
-        kernel.attach(&request("h0", HookChoice::Auto)).unwrap();
+        kernel.attach(&request("h0", hook)).unwrap();
         kernel
+    }
+
+    /// Moves the host's end of the veth to the peer, where it keeps its index, and puts another of its
+    /// name and index in its place.
+    pub(crate) fn replace_host_end(&self, index: u32) {
+        let peer = self.peer.thread_id;
+        shell(&format!(
+            "ip link set h0 netns {peer}
+             ip link add h0 index {index} type veth peer name p1
+             ip link set p1 netns {peer}
+             ip addr add {HOST}/24 dev h0
+             ip link set h0 up"
+        ));
+        self.peer.run(move || {
+            shell(&format!(
+                "ip -o link show dev h0 | grep -q '^{index}:'
+                 ip link set p0 down
+                 ip addr flush dev p0
+                 ip addr add {PEER}/24 dev p1
+                 ip link set p1 up"
+            ));
+        });
     }
 
     /// Connects from the peer to a port where the host listens; says whether it went.

@@ -10,6 +10,7 @@ use std::{
 };
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+const TUNSETLINK: libc::c_ulong = 0x4004_54cd;
 const IFF_TUN: u16 = 0x0001;
 const IFF_TAP: u16 = 0x0002;
 const IFF_NAPI: u16 = 0x0010;
@@ -58,4 +59,14 @@ pub fn open(name: &str, kind: Kind) -> io::Result<File> {
     // SAFETY: the request is as long as the kernel's and outlives the call.
     super::check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) })?;
     Ok(file)
+}
+
+/// Says that the interface, which is down, carries something else: an `ARPHRD_*`.
+///
+/// # Errors
+/// It is up.
+pub fn carry(file: &File, arphrd: u16) -> io::Result<()> {
+    // SAFETY: the argument is a number, and no memory is touched.
+    super::check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETLINK, libc::c_ulong::from(arphrd)) })?;
+    Ok(())
 }

@@ -5,6 +5,7 @@ use tracing::{debug, info, warn};
 use super::Engine;
 use crate::{
     agent::{
+        cut::Regime,
         plan::Before,
         steps::{Steps, is_behind},
     },
@@ -33,11 +34,12 @@ impl Engine {
         };
         let hosts: Vec<&AttachRequest> = steps.attach.iter().filter(is_new).collect();
         if !hosts.is_empty() {
-            match seeds(&hosts, interfaces).and_then(|seeds| kernel.seed_flows(&seeds)) {
+            match seeds(kernel, &hosts, interfaces).and_then(|seeds| kernel.seed_flows(&seeds)) {
                 Ok(count) => debug!(count, "entered open sockets as flows"),
                 Err(error) => warn!("open sockets could not be entered as flows: {error}"),
             }
         }
+        let mut refused = Vec::new();
         let mut now = attached.to_vec();
         now.retain(|old| steps.attach.iter().all(|request| request.ifindex != old.ifindex));
         for request in &steps.attach {
@@ -48,7 +50,10 @@ impl Engine {
                     }
                     now.push(attached);
                 }
-                Err(error) => self.problems.push(problem(&request.name, &error)),
+                Err(error) => {
+                    refused.push(request.ifindex);
+                    self.problems.push(problem(&request.name, &error));
+                }
             }
         }
         if now.iter().any(is_behind) {
@@ -70,8 +75,12 @@ impl Engine {
             }
             self.problems.extend(failed.map(|(_, error)| problem(name, error)));
         }
-        if self.problems.is_empty() {
-            // Everything is attached: what another version of the agent still holds is nobody's.
+        // What cannot be attached, or read, stays another version's as long as that enforces.
+        let is_unread =
+            |ifindex| interfaces.iter().any(|found| found.ifindex == ifindex && !found.is_supported);
+        let is_needed = |ifindex: &u32| refused.contains(ifindex) || is_unread(*ifindex);
+        if !kernel.enforced_by_others().iter().any(is_needed) {
+            // All else that it still holds is nobody's.
             let retired = kernel.retire_other_versions();
             for interface in &retired.interfaces {
                 info!(interface = %interface, "ended what another version enforced");
@@ -136,10 +145,17 @@ impl Engine {
     }
 }
 
-/// The open sockets that use the interfaces of `requests`, by address.
-fn seeds(requests: &[&AttachRequest], interfaces: &[Interface]) -> Result<Vec<Seed>, KernelError> {
+/// The open sockets that use the interfaces of `requests`, by address. Where another version enforces,
+/// what it let live is in the flows that are taken over; where there are none, the policy is asked.
+fn seeds(
+    kernel: &Kernel,
+    requests: &[&AttachRequest],
+    interfaces: &[Interface],
+) -> Result<Vec<Seed>, KernelError> {
+    let (inherited, others) = (kernel.inherited(), kernel.enforced_by_others());
+    let requests = requests.iter().filter(|request| !inherited.contains_key(&request.ifindex));
     let sockets = kernel::sockets()?;
-    let mut seeds = Vec::new();
+    let (mut seeds, mut image) = (Vec::new(), None);
     for request in requests {
         let Some(interface) = interfaces.iter().find(|found| found.ifindex == request.ifindex) else {
             continue;
@@ -147,7 +163,18 @@ fn seeds(requests: &[&AttachRequest], interfaces: &[Interface]) -> Result<Vec<Se
         let own = sockets
             .iter()
             .filter(|socket| interface.addresses.iter().any(|address| address.contains(socket.local)));
-        seeds.extend(own.map(|socket| Seed { zone: request.zone, socket: *socket }));
+        let seed = |socket| Seed { zone: request.zone, socket };
+        if others.contains(&request.ifindex) {
+            let image = match &mut image {
+                Some(image) => &*image,
+                none => none.insert(kernel.current_image()?),
+            };
+            let (zone, is_audited, is_reversed) = (request.zone, false, false);
+            let regime = Regime { image, zone, is_audited, is_reversed };
+            seeds.extend(own.filter_map(|socket| regime.admitted(socket)).map(seed));
+        } else {
+            seeds.extend(own.copied().map(seed));
+        }
     }
     Ok(seeds)
 }

@@ -105,6 +105,95 @@ fn what_is_not_plain_is_left_to_the_other() {
     }
 }
 
+#[test]
+fn no_octet_makes_them_differ() {
+    for (is_v6, is_tcp) in [(false, false), (false, true), (true, false), (true, true)] {
+        let whole = frame(is_v6, is_tcp);
+        for padding in [0, 6] {
+            for at in 0..whole.len() {
+                let mut frame = whole.clone();
+                frame.resize(whole.len() + padding, 0);
+                for octet in 0..=u8::MAX {
+                    frame[at] = octet;
+                    agree(&frame);
+                }
+            }
+        }
+    }
+}
+
+/// Lengths that are each possible by itself, and lie about one another.
+#[test]
+fn no_lengths_make_them_differ() {
+    for (is_v6, is_tcp) in [(false, false), (false, true), (true, false), (true, true)] {
+        let whole = frame(is_v6, is_tcp);
+        let (ip_at, transport_at) = if is_v6 { (19, 54) } else { (17, 34) };
+        let mut plain = 0;
+        for ip in 0..=u8::try_from(whole.len()).unwrap() {
+            for transport in 0..=0xff {
+                let mut frame = whole.clone();
+                frame[ip_at] = ip;
+                frame[if is_tcp { transport_at + 12 } else { transport_at + 5 }] = transport;
+                for length in transport_at..=frame.len() + 4 {
+                    let mut frame = frame.clone();
+                    frame.resize(length, 0);
+                    plain += usize::from(agree(&frame));
+                }
+            }
+        }
+        assert!(plain > 100, "IPv6: {is_v6}, TCP: {is_tcp}: {plain} of them are plain");
+    }
+}
+
+#[test]
+fn no_addresses_make_them_differ() {
+    let v4 = [
+        "0.0.0.0",
+        "0.0.0.1",
+        "127.0.0.1",
+        "169.254.0.1",
+        "223.255.255.255",
+        "224.0.0.1",
+        "239.1.1.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "192.0.2.1",
+    ];
+    let v6 = [
+        "::",
+        "::1",
+        "::2",
+        "::ffff:192.0.2.1",
+        "::192.0.2.1",
+        "64:ff9b::1",
+        "fe80::1",
+        "fd00::1",
+        "ff02::1",
+        "feff::1",
+        "2001:db8::1",
+    ];
+    let v4 = v4.map(|text| text.parse::<std::net::Ipv4Addr>().unwrap().octets().to_vec());
+    let v6 = v6.map(|text| text.parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec());
+    for (is_v6, addresses, at) in [(false, v4.as_slice(), 26), (true, v6.as_slice(), 22)] {
+        let mut plain = 0;
+        for source in addresses {
+            for destination in addresses {
+                for is_tcp in [false, true] {
+                    let mut frame = frame(is_v6, is_tcp);
+                    let both = [source.as_slice(), destination].concat();
+                    frame[at..at + both.len()].copy_from_slice(&both);
+                    plain += usize::from(agree(&frame));
+                    // The ports of a DHCP client, who may have no address yet.
+                    let ports = at + both.len();
+                    frame[ports..ports + 4].copy_from_slice(&[0, 68, 0, 67]);
+                    agree(&frame);
+                }
+            }
+        }
+        assert!(plain > 20, "{plain} of them are plain");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -9,7 +9,10 @@ use sg_agent::{
     image::Image,
     policy::{Infrastructure, Membership, Mode, Side},
 };
-use sg_common::abi::program;
+use sg_common::{
+    abi::program,
+    verdict::{AllowReason, DropReason, Verdict},
+};
 use sg_tests::{
     generator::{Generator, Sources},
     packet::{Packet, Tcp},
@@ -75,6 +78,15 @@ impl Case {
             (Hook::Xdp | Hook::XdpOneBuffer, true) => 1,
             (Hook::Xdp | Hook::XdpOneBuffer, false) | (Hook::Tc, true) => 2,
             (Hook::Tc, false) => u32::MAX,
+        }
+    }
+
+    /// What the shipped program counts: other drops are cheaper, and answered alike.
+    pub(crate) const fn verdict(&self) -> Verdict {
+        match self.kind {
+            Kind::Denied | Kind::DeniedPort => Verdict::Drop(DropReason::NoRule),
+            Kind::New | Kind::Untracked => Verdict::Allow(AllowReason::Rule, None),
+            Kind::Established(_) => Verdict::Allow(AllowReason::Flow, None),
         }
     }
 

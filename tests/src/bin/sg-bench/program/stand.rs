@@ -4,7 +4,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, ensure};
-use sg_common::flow::SLOTS;
+use sg_common::{abi::counter_slot, flow::SLOTS, tuple::Direction};
 use sg_tests::{
     generator::Generator,
     programs::{Programs, Sizes},
@@ -30,7 +30,7 @@ pub(crate) enum Subject {
 /// Loaded programs, a policy, and packets.
 pub(crate) struct Stand {
     case: Case,
-    _programs: Programs,
+    programs: Programs,
     /// What calls each [`Subject`]: to have one call the other would make each round wait for the kernel.
     generators: [Generator; 2],
     start: u32,
@@ -63,15 +63,27 @@ impl Stand {
             Kind::New => repeat.min(1 << 16),
             Kind::Denied | Kind::DeniedPort | Kind::Untracked => repeat,
         };
-        let mut stand = Self { case, _programs: programs, generators, start: 0, repeat };
+        let mut stand = Self { case, programs, generators, start: 0, repeat };
         if let Kind::Established(flows) = case.kind {
             let [_, shipped] = &stand.generators;
             shipped.choose(case.sources(), 0);
             shipped.judge(flows)?;
         }
         // What is cold in the first round is not what is measured.
+        let before = stand.counted()?;
         stand.round(Subject::Shipped)?;
+        let counted = stand.counted()? - before;
+        ensure!(
+            counted == u64::from(repeat),
+            "{}: of {repeat} packets {counted} were judged so",
+            case.title()
+        );
         Ok(stand)
+    }
+
+    /// Packets that were judged as the case says, and for the reason that it means.
+    fn counted(&mut self) -> Result<u64> {
+        self.programs.counted(Direction::Inbound, counter_slot(self.case.verdict(), false))
     }
 
     /// The mean time of a packet, in nanoseconds.
