@@ -164,6 +164,34 @@ fn only_a_tcp_syn_looks_for_its_flow() {
     }
 }
 
+/// Memory that is asked for a slot in one step alone.
+struct AtOnce(Heap);
+
+impl Memory for AtOnce {
+    fn bucket(&self, index: u32) -> Option<&crate::flow::Bucket> {
+        self.0.bucket(index)
+    }
+
+    fn entry(&self, index: u32) -> Option<&crate::flow::Entry> {
+        self.0.entry(index)
+    }
+
+    fn tail(&self, index: u32) -> Option<&crate::flow::Tail> {
+        self.0.tail(index)
+    }
+
+    fn reserve(&self, _: &Context<'_>, _: &Packet, _: Way) -> Place {
+        panic!("there is room at once")
+    }
+}
+
+#[test]
+fn a_flow_goes_in_at_once_where_there_is_room() {
+    let empty = AtOnce(Heap::new(4));
+    let opened = open(&empty, &at(10), &packet(Inbound, Protocol::TCP, SYN), way(Inbound), FIRST, 60);
+    assert_eq!((opened, empty.0.flows().len()), (Opened::NEW, 1));
+}
+
 /// Memory in which another CPU writes first: every slot that is found is taken at once.
 struct Contended(Heap);
 
