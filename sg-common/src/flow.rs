@@ -120,11 +120,10 @@ impl FlowKey {
             let addresses = (local.v4_bits() as u64) << 32 | remote.v4_bits() as u64;
             return ShortKey { ports, addresses, family: 0, sum: addresses.wrapping_mul(keys[0]) };
         }
-        let sum = a
-            .wrapping_mul(keys[0])
-            .wrapping_add(b.wrapping_mul(keys[1]))
-            .wrapping_add(c.wrapping_mul(keys[2]))
-            .wrapping_add(d.wrapping_mul(keys[3]));
+        let sum = mixed(a, keys[0])
+            .wrapping_add(mixed(b, keys[1]))
+            .wrapping_add(mixed(c, keys[2]))
+            .wrapping_add(mixed(d, keys[3]));
         ShortKey { ports, addresses: sum, family: Life::IPV6, sum }
     }
 
@@ -157,6 +156,17 @@ impl FlowKey {
     }
 }
 
+/// The product of a word's halves, each added to the key's. Sums of such products are those of NH (Black, Halevi,
+/// Krawczyk, Krovetz, Rogaway, "UMAC", 1999): two lists of words, whichever they are, have the same one under one
+/// in 2^32 keys at most. Of products of whole words the high bits of a word would reach the high bits alone, and
+/// those of two words could be chosen to cancel each other out under every key.
+#[inline(always)]
+const fn mixed(word: u64, key: u64) -> u64 {
+    let high = ((word >> 32) as u32).wrapping_add((key >> 32) as u32);
+    let low = (word as u32).wrapping_add(key as u32);
+    (high as u64).wrapping_mul(low as u64)
+}
+
 /// A key as an entry has it: of an IPv4 flow all of it; of an IPv6 flow a mixture of the addresses, so
 /// that the tail is read only where it agrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +181,7 @@ pub struct ShortKey {
 }
 
 impl ShortKey {
-    /// A keyed hash: a sum of products, whose high bits are universal, then mixed downwards.
+    /// A keyed hash: a sum of products, mixed downwards.
     ///
     /// Without the keys nobody can aim flows at one bucket.
     #[inline(always)]

@@ -13,6 +13,9 @@
 //! * Later changes of a flow (state, time, generation) are compare-exchanges of the one word that
 //!   a packet has read before. The word carries the slot's version, so that such a change fails
 //!   once the slot has changed hands.
+//! * Counts and TCP's sequence numbers are plain stores. One that comes late, after its slot has changed hands, lands on
+//!   the next flow: that may be counted wrong by a packet or ignore what ends it, and passes nothing that the
+//!   rules do not.
 //! * A reader takes the life, compares the key, takes the origin and the life again: if the version
 //!   moved meanwhile it is a miss. The packet is then judged by the rules, which is always safe.
 //! * Two CPUs that insert one key at once may make two entries. Lookups then find the first, and
@@ -316,18 +319,7 @@ pub fn find<'a, M: Memory + ?Sized>(
 #[inline(always)]
 pub fn search<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: &FlowKey) -> Place {
     let short = key.short(context.hash_keys);
-    let place = near(memory, context, short);
-    // What agrees so far is the flow, unless someone has guessed the hash's keys: then it is a miss.
-    if short.family != 0 && place != Place::NOWHERE && !has_addresses(memory, place, key) {
-        return Place::NOWHERE;
-    }
-    place
-}
-
-/// Where a live flow lies that agrees with `key`.
-#[inline(always)]
-fn near<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: ShortKey) -> Place {
-    let place = Choice::of(key, context);
+    let place = Choice::of(short, context);
     let mut bucket = place.first;
     for choice in 0..2 {
         if choice == 1 {
@@ -342,8 +334,11 @@ fn near<M: Memory + ?Sized>(memory: &M, context: &Context<'_>, key: ShortKey) ->
             let index = context.entry_of(bucket * SLOTS + (lowest_slot(mask) & (SLOTS - 1)));
             let Some(entry) = memory.entry(index) else { return Place::NOWHERE };
             let life = Life(entry.life.load());
-            if is_live(entry, life, context, key) {
-                return Place::new(index, life);
+            if is_live(entry, life, context, short) {
+                let found = Place::new(index, life);
+                if short.family == 0 || has_addresses(memory, found, key) {
+                    return found;
+                }
             }
             mask &= mask.wrapping_sub(1);
         }

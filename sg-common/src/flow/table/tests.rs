@@ -363,6 +363,23 @@ fn flows_of_ipv6_are_told_apart_by_their_whole_addresses() {
     assert!(find(&heap, &context, &key(1, 2)).is_none());
 }
 
+#[test]
+fn flows_of_ipv6_whose_addresses_mix_alike_do_not_hide_each_other() {
+    let heap = Heap::new(2);
+    // Under these keys, words whose high halves are zero do not count.
+    let context = Context { hash_keys: &[0; 6], ..at(&heap, 5) };
+    let key = |hi, lo| FlowKey::new(1, Protocol::TCP, Addr::v6(9, 9), 443, Addr::v6(hi, lo), 40_000);
+    let all = [key(1, 2), key(1, 3), key(2, 1), key(2, 2)];
+    for (number, key) in (0..).zip(&all) {
+        assert_eq!(key.short(&[0; 6]), all[0].short(&[0; 6]));
+        assert!(insert(&heap, &context, key, &opening(FlowState::Established, number)));
+    }
+    for (number, key) in (0..).zip(&all) {
+        assert_eq!(find(&heap, &context, key).map(|found| found.origin.rule()), Some(number), "{number}");
+    }
+    assert!(find(&heap, &context, &key(3, 3)).is_none());
+}
+
 /// What flow `number` was entered with; a reader that sees another rule has read a torn entry.
 const fn rule_of(number: u32) -> u32 {
     number & 0xffff
